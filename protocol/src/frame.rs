@@ -1,0 +1,161 @@
+//! The messages between proxy and agent: one frame is one binary WebSocket message.
+//!
+//! A frame is a kind byte and its fields, integers big-endian. Kinds are never renumbered or
+//! reused. Everything here comes from the other side of a pipe, so every length is checked before
+//! it is believed, and a frame that does not decode to its very end is an error.
+
+mod codec;
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+
+use crate::control::Protocol;
+pub use codec::{DATA_HEADER, DecodeError, data_header};
+
+/// Asked for in the handshake as the WebSocket subprotocol; the two ends must agree on it.
+pub const SUBPROTOCOL: &str = "mirrord.1";
+/// The most bytes that one frame may have, in any direction.
+pub const MAX_FRAME: usize = 1 << 20;
+/// The most bytes of a stream that one [`Frame::Data`] may carry: a UDP datagram fits as well.
+pub const MAX_DATA: usize = 64 << 10;
+/// The most bytes of text in an error that crosses the tunnel.
+pub const MAX_REASON: usize = 1024;
+/// What each side may send on a new stream before it hears of a window: bytes.
+pub const INITIAL_WINDOW: u64 = 128 << 10;
+
+/// Names a stream for the life of a tunnel: odd if the proxy opened it, even if the agent did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StreamId(pub u32);
+
+impl fmt::Display for StreamId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "#{}", self.0)
+    }
+}
+
+/// A Linux error number, as errno(3) names them on x86_64 and aarch64 alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Errno(pub i32);
+
+/// One message of the tunnel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Frame {
+    /// A new stream.
+    Open(StreamId, Open),
+    /// The stream's far end is connected.
+    Opened(StreamId),
+    /// The stream's far end could not be connected; the stream is over.
+    Refused(StreamId, Errno),
+    /// Bytes of a stream, the first of which has this offset.
+    Data(StreamId, u64, Bytes),
+    /// A datagram of a UDP stream.
+    Datagram(StreamId, Bytes),
+    /// The receiver has consumed `consumed` bytes and takes bytes below the offset `limit`.
+    Window {
+        /// The stream that the other side sends on.
+        stream: StreamId,
+        /// Acknowledges every byte below this offset.
+        consumed: u64,
+        /// Never decreases.
+        limit: u64,
+    },
+    /// The sender will send nothing past this offset: half-close.
+    Fin(StreamId, u64),
+    /// The stream is over at once, in both directions.
+    Reset(StreamId),
+    /// Asks for the target's traffic to a port.
+    Subscribe(Port, Delivery),
+    /// Answers [`Frame::Subscribe`]: nothing, or why it could not be done.
+    Subscribed(Port, Option<String>),
+    /// Gives a port back.
+    Unsubscribe(Port),
+    /// Asks who the target is, and for its environment if so wanted.
+    Describe {
+        /// Whether the environment is wanted.
+        env: bool,
+    },
+    /// Answers [`Frame::Describe`].
+    Description(Box<Description>),
+    /// A heartbeat, answered by [`Frame::Pong`].
+    Ping(u64),
+    /// Answers the [`Frame::Ping`] of the same number.
+    Pong(u64),
+    /// What the mirror could not copy since the last such frame.
+    MirrorLoss {
+        /// Packets that the kernel dropped on their way to the agent.
+        packets: u64,
+        /// Connections of which no whole copy could be had.
+        connections: u64,
+    },
+}
+
+/// What a new stream is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Open {
+    /// Proxy to agent: connect to this address from the target's namespace.
+    Connect(Protocol, OrigDst),
+    /// Agent to proxy: a client of the target has come.
+    Incoming {
+        /// TCP or UDP.
+        protocol: Protocol,
+        /// Whether it is a copy whose answers go nowhere.
+        delivery: Delivery,
+        /// Who it is.
+        client: ClientAddr,
+        /// Which address of the target it came to.
+        server: OrigDst,
+    },
+}
+
+/// Where a connection was going before it was redirected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct OrigDst(pub SocketAddr);
+
+/// Who opened a connection to the target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ClientAddr(pub SocketAddr);
+
+/// A port of the target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Port {
+    /// TCP or UDP.
+    pub protocol: Protocol,
+    /// The number that the target's clients use.
+    pub number: u16,
+}
+
+/// How the target's traffic is had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivery {
+    /// A copy.
+    Mirror,
+    /// The traffic itself.
+    Steal,
+}
+
+/// What the agent knows of the target.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Description {
+    /// Its host name.
+    pub hostname: String,
+    /// Its addresses with their prefix lengths, those of loopback left out.
+    pub addresses: Vec<(std::net::IpAddr, u8)>,
+    /// Its /etc/resolv.conf.
+    pub resolv_conf: Bytes,
+    /// Its /etc/hosts.
+    pub hosts: Bytes,
+    /// Its environment as /proc/PID/environ has it: `NAME=value` ended by NUL; a secret.
+    pub environ: Bytes,
+}
+
+impl fmt::Debug for Description {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Description")
+            .field("hostname", &self.hostname)
+            .field("addresses", &self.addresses)
+            .field("environ", &format_args!("{} bytes", self.environ.len()))
+            .finish_non_exhaustive()
+    }
+}

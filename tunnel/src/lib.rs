@@ -1,0 +1,25 @@
+//! The tunnel between proxy and agent: many streams over one authenticated WebSocket.
+//!
+//! ```text
+//!  app ⇄ TcpStream ⇄ relay ⇄ Stream ─┐                      ┌─ Stream ⇄ relay ⇄ TcpStream ⇄ service
+//!  app ⇄ datagrams ⇄ ─────── Stream ─┼─ outbox ═ WebSocket ═┤
+//!                                    ┘   (one byte pipe)    └─ …
+//! ```
+//!
+//! Everything of a tunnel lives on one thread (a `LocalSet`), so its state needs no lock and a
+//! byte that comes in wakes no other thread.
+
+#![forbid(unsafe_code)]
+
+pub mod datagrams;
+mod handshake;
+mod outbox;
+mod relay;
+mod state;
+mod stream;
+mod tunnel;
+
+pub use handshake::{HandshakeError, Socket, accept, connect};
+pub use relay::{Answers, Outcome};
+pub use stream::{OpenError, Stream};
+pub use tunnel::{Events, Role, Tunnel, TunnelError};

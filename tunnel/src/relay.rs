@@ -1,0 +1,177 @@
+//! Copies between a TCP socket and a stream, in both directions, with half-close and reset as
+//! what they are.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use mirrord_protocol::frame::{DATA_HEADER, Frame, MAX_DATA, data_header};
+use tokio::io::AsyncWrite;
+use tokio::net::TcpStream;
+use tokio_util::io::poll_read_buf;
+
+use crate::state::Broken;
+use crate::stream::Stream;
+
+/// What becomes of the bytes that the socket sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answers {
+    /// They go through the tunnel.
+    Sent,
+    /// They go nowhere: the stream is a copy, and someone else answers.
+    Dropped,
+}
+
+/// How a relay ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Both directions came to their end.
+    Finished,
+    /// The socket's other end reset it.
+    ResetHere,
+    /// The stream's other end reset it, or could not be connected, or the tunnel ended.
+    ResetThere,
+}
+
+/// Memory that frames are read into. A frame keeps its share until it has left.
+#[derive(Debug, Default)]
+pub(crate) struct Arena(BytesMut);
+
+const BLOCK: usize = 256 << 10;
+
+impl Arena {
+    /// Reads at most `max` bytes from the socket right behind `header`; `None` at its end.
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+        socket: &mut TcpStream,
+        header: &[u8],
+        max: usize,
+    ) -> Poll<io::Result<Option<Bytes>>> {
+        if self.0.capacity() < header.len() + max && !self.0.try_reclaim(BLOCK) {
+            self.0 = BytesMut::with_capacity(BLOCK);
+        }
+        self.0.put_slice(header);
+        let read = poll_read_buf(Pin::new(socket), cx, &mut (&mut self.0).limit(max));
+        match read {
+            Poll::Ready(Ok(n)) if n > 0 => Poll::Ready(Ok(Some(self.0.split().freeze()))),
+            other => {
+                self.0.clear();
+                other.map_ok(|_| None)
+            }
+        }
+    }
+}
+
+impl Stream {
+    /// Relays until both directions have ended, or one end resets.
+    pub async fn relay(self, socket: TcpStream, answers: Answers) -> Outcome {
+        let _ = socket.set_nodelay(true);
+        let mut relay = Relay { stream: self, socket, answers, read_ended: false, shut: false };
+        let outcome = poll_fn(|cx| relay.poll(cx)).await;
+        if outcome == Outcome::ResetThere {
+            let _ = relay.socket.set_zero_linger();
+        }
+        outcome
+    }
+}
+
+struct Relay {
+    stream: Stream,
+    socket: TcpStream,
+    answers: Answers,
+    read_ended: bool,
+    shut: bool,
+}
+
+impl Relay {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
+        if self.stream.state.borrow().broken.is_some() {
+            return Poll::Ready(Outcome::ResetThere);
+        }
+        self.stream.state.borrow_mut().waker = Some(cx.waker().clone());
+        let down = self.poll_down(cx);
+        let up = self.poll_up(cx);
+        match (down, up) {
+            (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => Poll::Ready(self.reset_here()),
+            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(Outcome::Finished),
+            _ => Poll::Pending,
+        }
+    }
+
+    fn reset_here(&mut self) -> Outcome {
+        self.stream.state.borrow_mut().fail(Broken::Reset);
+        self.stream.tunnel.send(&Frame::Reset(self.stream.id));
+        Outcome::ResetHere
+    }
+
+    /// Tunnel to socket.
+    fn poll_down(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            let mut state = self.stream.state.borrow_mut();
+            let Some(front) = state.queue.front_mut() else {
+                if !state.fin_received {
+                    return Poll::Pending;
+                }
+                break;
+            };
+            let written = ready!(Pin::new(&mut self.socket).poll_write(cx, front))?;
+            front.advance(written);
+            if front.is_empty() {
+                state.queue.pop_front();
+            }
+            let rtt = self.stream.tunnel.rtt();
+            if let Some((consumed, limit)) = state.consume(written as u64, rtt) {
+                let stream = self.stream.id;
+                self.stream.tunnel.send_urgent(&Frame::Window { stream, consumed, limit });
+            }
+        }
+        if !self.shut {
+            ready!(Pin::new(&mut self.socket).poll_shutdown(cx)).or_else(not_connected)?;
+            self.shut = true;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Socket to tunnel.
+    fn poll_up(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.read_ended {
+            let tunnel = &self.stream.tunnel;
+            let (offset, room) = match self.answers {
+                Answers::Dropped => (0, MAX_DATA),
+                Answers::Sent => {
+                    ready!(tunnel.0.outbox.poll_room(cx));
+                    let state = self.stream.state.borrow();
+                    (state.sent, state.send_room())
+                }
+            };
+            if room == 0 {
+                return Poll::Pending;
+            }
+            let header = data_header(self.stream.id, offset);
+            let mut arena = tunnel.0.arena.borrow_mut();
+            let max = room.min(MAX_DATA);
+            let frame = ready!(arena.poll_frame(cx, &mut self.socket, &header, max))?;
+            match frame {
+                None => {
+                    self.read_ended = true;
+                    self.stream.finish();
+                }
+                Some(_) if self.answers == Answers::Dropped => {}
+                Some(frame) => {
+                    let len = frame.len() - DATA_HEADER;
+                    self.stream.state.borrow_mut().sent += len as u64;
+                    tunnel.0.outbox.push(frame);
+                }
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// A peer that has closed both ways already needs no shutdown from us.
+fn not_connected(error: io::Error) -> io::Result<()> {
+    if error.kind() == io::ErrorKind::NotConnected { Ok(()) } else { Err(error) }
+}

@@ -1,0 +1,319 @@
+//! The tunnel itself: frames in and out of one WebSocket, and the table of its streams.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use futures_util::stream::{SplitSink, SplitStream};
+use futures_util::{SinkExt, StreamExt};
+use mirrord_protocol::frame::{DecodeError, Frame, Open, StreamId};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_tungstenite::tungstenite::{Error as WebSocketError, Message};
+
+use crate::handshake::Socket;
+use crate::outbox::Outbox;
+use crate::relay::Arena;
+use crate::state::{Broken, State, Violation};
+use crate::stream::Stream;
+
+/// How often an end says that it lives.
+const HEARTBEAT: Duration = Duration::from_secs(2);
+/// A peer that says nothing for so long is gone.
+const SILENCE: Duration = Duration::from_secs(10);
+/// The writer flushes after so many bytes, so that streams get room again.
+const BATCH: usize = 256 << 10;
+/// A peer may have so many streams open at once.
+const MAX_STREAMS: usize = 1 << 16;
+
+/// Which end this is; it decides which stream ids are ours to give.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Opens odd streams.
+    Proxy,
+    /// Opens even streams.
+    Agent,
+}
+
+/// What the other end asks of this one.
+pub trait Events {
+    /// The other end opened a stream.
+    fn opened(&self, stream: Stream, open: Open);
+
+    /// A frame that belongs to no stream.
+    ///
+    /// # Errors
+    /// The frame makes no sense here: the tunnel ends.
+    fn message(&self, frame: Frame) -> Result<(), TunnelError>;
+}
+
+/// Why a tunnel ended.
+#[derive(Debug, thiserror::Error)]
+pub enum TunnelError {
+    /// The other end closed it, or its process ended.
+    #[error("the other end closed the tunnel")]
+    Closed,
+    /// The pipe broke.
+    #[error("the tunnel's pipe broke")]
+    Pipe(#[source] Box<WebSocketError>),
+    /// The other end hangs, or a cut was not reported.
+    #[error("nothing came through the tunnel for {} s", SILENCE.as_secs())]
+    Silent,
+    /// What came is no frame.
+    #[error("the other end sent what is no message")]
+    Decode(#[from] DecodeError),
+    /// The other end broke the rules of streams.
+    #[error("the other end broke the protocol")]
+    Violation(#[from] Violation),
+    /// A frame came that this end never gets.
+    #[error("the other end sent a message that is not for this end")]
+    Unexpected,
+}
+
+/// One tunnel; clones are the same tunnel.
+#[derive(Clone)]
+pub struct Tunnel(pub(crate) Rc<Inner>);
+
+pub(crate) struct Inner {
+    role: Role,
+    next: Cell<u32>,
+    streams: RefCell<HashMap<StreamId, Rc<RefCell<State>>>>,
+    pub(crate) outbox: Outbox,
+    pub(crate) arena: RefCell<Arena>,
+    rtt: Cell<Duration>,
+    born: Instant,
+    heard: Cell<Instant>,
+    ended: Cell<bool>,
+}
+
+impl Tunnel {
+    /// A tunnel without a pipe yet; what is sent waits for [`Tunnel::drive`].
+    pub fn new(role: Role) -> Self {
+        let now = Instant::now();
+        Self(Rc::new(Inner {
+            role,
+            next: Cell::new(if role == Role::Proxy { 1 } else { 2 }),
+            streams: RefCell::default(),
+            outbox: Outbox::default(),
+            arena: RefCell::default(),
+            rtt: Cell::new(Duration::from_millis(1)),
+            born: now,
+            heard: Cell::new(now),
+            ended: Cell::new(false),
+        }))
+    }
+
+    /// Opens a stream. On a tunnel that has ended it is broken from the start.
+    pub fn open(&self, open: Open) -> Stream {
+        let id = StreamId(self.0.next.get());
+        self.0.next.set(id.0.wrapping_add(2));
+        let stream = self.enter(id);
+        if self.0.ended.get() {
+            stream.state.borrow_mut().fail(Broken::Reset);
+        }
+        self.send(&Frame::Open(id, open));
+        stream
+    }
+
+    /// Sends a frame behind all that was sent before.
+    pub fn send(&self, frame: &Frame) {
+        self.0.outbox.push(frame.encode());
+    }
+
+    /// How many streams are open.
+    pub fn streams(&self) -> usize {
+        self.0.streams.borrow().len()
+    }
+
+    /// The round trip time of the last heartbeat.
+    pub fn rtt(&self) -> Duration {
+        self.0.rtt.get()
+    }
+
+    /// Carries frames until the pipe ends; then every stream is broken.
+    pub async fn drive<P>(&self, socket: Socket<P>, events: &dyn Events) -> TunnelError
+    where
+        P: AsyncRead + AsyncWrite + Unpin,
+    {
+        let (sink, stream) = socket.split();
+        self.0.heard.set(Instant::now());
+        let error = tokio::select! {
+            error = self.read(stream, events) => error,
+            error = self.write(sink) => error,
+            error = self.beat() => error,
+        };
+        self.end();
+        error
+    }
+
+    fn end(&self) {
+        self.0.ended.set(true);
+        self.0.outbox.close();
+        let streams = std::mem::take(&mut *self.0.streams.borrow_mut());
+        for state in streams.into_values() {
+            state.borrow_mut().fail(Broken::Reset);
+        }
+    }
+
+    async fn read<P>(&self, mut stream: SplitStream<Socket<P>>, events: &dyn Events) -> TunnelError
+    where
+        P: AsyncRead + AsyncWrite + Unpin,
+    {
+        loop {
+            let message = match stream.next().await {
+                Some(Ok(message)) => message,
+                Some(Err(error)) => return broken(error),
+                None => return TunnelError::Closed,
+            };
+            self.0.heard.set(Instant::now());
+            let result = match message {
+                Message::Binary(bytes) => Frame::decode(bytes)
+                    .map_err(TunnelError::from)
+                    .and_then(|frame| self.dispatch(frame, events)),
+                Message::Close(_) => Err(TunnelError::Closed),
+                Message::Ping(_) | Message::Pong(_) => Ok(()),
+                Message::Text(_) | Message::Frame(_) => Err(TunnelError::Unexpected),
+            };
+            if let Err(error) = result {
+                return error;
+            }
+        }
+    }
+
+    async fn write<P>(&self, mut sink: SplitSink<Socket<P>, Message>) -> TunnelError
+    where
+        P: AsyncRead + AsyncWrite + Unpin,
+    {
+        loop {
+            poll_fn(|cx| self.0.outbox.poll_ready(cx)).await;
+            let mut batch = 0;
+            while batch < BATCH {
+                let Some(frame) = self.0.outbox.pop() else { break };
+                batch += frame.len();
+                if let Err(error) = sink.feed(Message::Binary(frame)).await {
+                    return broken(error);
+                }
+            }
+            if let Err(error) = sink.flush().await {
+                return broken(error);
+            }
+            self.0.outbox.flushed(batch);
+        }
+    }
+
+    async fn beat(&self) -> TunnelError {
+        loop {
+            self.send_urgent(&Frame::Ping(self.now()));
+            tokio::time::sleep(HEARTBEAT).await;
+            if self.0.heard.get().elapsed() > SILENCE {
+                return TunnelError::Silent;
+            }
+        }
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.0.born.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    pub(crate) fn send_urgent(&self, frame: &Frame) {
+        self.0.outbox.push_urgent(frame.encode());
+    }
+
+    fn dispatch(&self, frame: Frame, events: &dyn Events) -> Result<(), TunnelError> {
+        match frame {
+            Frame::Data(id, offset, bytes) => self.receive(id, offset, bytes)?,
+            Frame::Window { stream, limit, .. } => self.with(stream, |state| state.extend(limit)),
+            Frame::Datagram(id, bytes) => self.datagram(id, bytes),
+            Frame::Open(id, open) => {
+                let stream = self.admit(id)?;
+                events.opened(stream, open);
+            }
+            Frame::Opened(id) => self.with(id, |state| {
+                state.opened = true;
+                state.wake();
+            }),
+            Frame::Refused(id, errno) => self.break_stream(id, Broken::Refused(errno)),
+            Frame::Reset(id) => self.break_stream(id, Broken::Reset),
+            Frame::Fin(id, offset) => {
+                if let Some(state) = self.find(id) {
+                    state.borrow_mut().receive_fin(offset)?;
+                }
+            }
+            Frame::Ping(number) => self.send_urgent(&Frame::Pong(number)),
+            Frame::Pong(number) => {
+                self.0.rtt.set(Duration::from_micros(self.now().saturating_sub(number)));
+            }
+            other => events.message(other)?,
+        }
+        Ok(())
+    }
+
+    fn receive(&self, id: StreamId, offset: u64, bytes: bytes::Bytes) -> Result<(), Violation> {
+        // A stream that is over here may still be written to by a peer that does not know yet.
+        let Some(state) = self.find(id) else { return Ok(()) };
+        let mut state = state.borrow_mut();
+        state.receive(offset, bytes)?;
+        if state.discard
+            && let Some((consumed, limit)) = state.discarded(self.rtt())
+        {
+            self.send_urgent(&Frame::Window { stream: id, consumed, limit });
+        }
+        Ok(())
+    }
+
+    fn datagram(&self, id: StreamId, bytes: bytes::Bytes) {
+        let Some(state) = self.find(id) else { return };
+        let handler = state.borrow_mut().on_datagram.take();
+        if let Some(handler) = handler {
+            handler(bytes);
+            state.borrow_mut().on_datagram.get_or_insert(handler);
+        }
+    }
+
+    fn break_stream(&self, id: StreamId, how: Broken) {
+        if let Some(state) = self.0.streams.borrow_mut().remove(&id) {
+            state.borrow_mut().fail(how);
+        }
+    }
+
+    fn with(&self, id: StreamId, act: impl FnOnce(&mut State)) {
+        if let Some(state) = self.find(id) {
+            act(&mut state.borrow_mut());
+        }
+    }
+
+    fn find(&self, id: StreamId) -> Option<Rc<RefCell<State>>> {
+        self.0.streams.borrow().get(&id).cloned()
+    }
+
+    /// A stream that the peer opens: its id must be one of the peer's and free.
+    fn admit(&self, id: StreamId) -> Result<Stream, Violation> {
+        let peers = if self.0.role == Role::Proxy { 0 } else { 1 };
+        let free = !self.0.streams.borrow().contains_key(&id);
+        if id.0 % 2 != peers || !free || self.streams() >= MAX_STREAMS {
+            return Err(Violation::Id(id.0));
+        }
+        Ok(self.enter(id))
+    }
+
+    fn enter(&self, id: StreamId) -> Stream {
+        let state = Rc::new(RefCell::new(State::new()));
+        self.0.streams.borrow_mut().insert(id, state.clone());
+        Stream { id, state, tunnel: self.clone() }
+    }
+
+    pub(crate) fn forget(&self, id: StreamId) {
+        self.0.streams.borrow_mut().remove(&id);
+    }
+}
+
+fn broken(error: WebSocketError) -> TunnelError {
+    match error {
+        WebSocketError::ConnectionClosed | WebSocketError::AlreadyClosed => TunnelError::Closed,
+        WebSocketError::Protocol(
+            tokio_tungstenite::tungstenite::error::ProtocolError::ResetWithoutClosingHandshake,
+        ) => TunnelError::Closed,
+        other => TunnelError::Pipe(Box::new(other)),
+    }
+}

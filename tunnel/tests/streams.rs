@@ -1,0 +1,291 @@
+//! Two real ends of a tunnel over a socket pair, with real TCP connections on both sides.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use mirrord_protocol::Token;
+use mirrord_protocol::control::Protocol;
+use mirrord_protocol::frame::{Errno, Frame, Open, OrigDst};
+use mirrord_tunnel::{
+    Answers, Events, OpenError, Role, Stream, Tunnel, TunnelError, accept, connect,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::task::{LocalSet, spawn_local};
+
+/// An agent that does nothing but connect.
+struct Agent;
+
+impl Events for Agent {
+    fn opened(&self, stream: Stream, open: Open) {
+        let Open::Connect(Protocol::Tcp, OrigDst(to)) = open else {
+            return stream.refuse(Errno(71));
+        };
+        spawn_local(async move {
+            match TcpStream::connect(to).await {
+                Ok(socket) => {
+                    stream.accept();
+                    stream.relay(socket, Answers::Sent).await;
+                }
+                Err(error) => stream.refuse(Errno(error.raw_os_error().unwrap())),
+            }
+        });
+    }
+
+    fn message(&self, _: Frame) -> Result<(), TunnelError> {
+        Err(TunnelError::Unexpected)
+    }
+}
+
+/// A proxy of which nothing is asked.
+struct Proxy;
+
+impl Events for Proxy {
+    fn opened(&self, _: Stream, _: Open) {}
+
+    fn message(&self, _: Frame) -> Result<(), TunnelError> {
+        Err(TunnelError::Unexpected)
+    }
+}
+
+/// A tunnel whose agent end is alive, and what ended it on this side.
+struct Pair {
+    tunnel: Tunnel,
+    end: Rc<RefCell<Option<TunnelError>>>,
+}
+
+async fn pair() -> Pair {
+    let (near, far) = UnixStream::pair().unwrap();
+    spawn_local(async move {
+        let socket = accept(far, &Token::new("t")).await.unwrap();
+        Tunnel::new(Role::Agent).drive(socket, &Agent).await;
+    });
+    let socket = connect(near, &Token::new("t")).await.unwrap();
+    let tunnel = Tunnel::new(Role::Proxy);
+    let (driven, end) = (tunnel.clone(), Rc::default());
+    let ended: Rc<RefCell<Option<TunnelError>>> = Rc::clone(&end);
+    spawn_local(async move {
+        let error = driven.drive(socket, &Proxy).await;
+        ended.replace(Some(error));
+    });
+    Pair { tunnel, end }
+}
+
+impl Pair {
+    /// A connection of an app, relayed to `to`.
+    async fn dial(&self, to: SocketAddr) -> TcpStream {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let app = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (socket, _) = listener.accept().await.unwrap();
+        let stream = self.tunnel.open(Open::Connect(Protocol::Tcp, OrigDst(to)));
+        spawn_local(stream.relay(socket, Answers::Sent));
+        app
+    }
+
+    /// An app and the service that it reached.
+    async fn connected(&self) -> (TcpStream, TcpStream) {
+        let service = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let app = self.dial(service.local_addr().unwrap()).await;
+        let (service, _) = service.accept().await.unwrap();
+        (app, service)
+    }
+}
+
+fn on_one_thread(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let limited = async { tokio::time::timeout(Duration::from_secs(60), test).await.unwrap() };
+    LocalSet::new().block_on(&runtime, limited);
+}
+
+fn pattern(len: usize) -> Vec<u8> {
+    (0..len).map(|i| (i * 31 + i / 251) as u8).collect()
+}
+
+#[test]
+fn bytes_arrive_as_they_were_sent_in_both_directions_at_once() {
+    on_one_thread(async {
+        let pair = pair().await;
+        let (app, service) = pair.connected().await;
+        let sent = pattern(20_000_003);
+        let (mut app_in, mut app_out) = app.into_split();
+        let (mut service_in, mut service_out) = service.into_split();
+        let up = async {
+            app_out.write_all(&sent).await.unwrap();
+            app_out.shutdown().await.unwrap();
+        };
+        let down = async {
+            service_out.write_all(&sent).await.unwrap();
+            service_out.shutdown().await.unwrap();
+        };
+        let (mut at_service, mut at_app) = (Vec::new(), Vec::new());
+        let (_, _, a, b) = tokio::join!(
+            up,
+            down,
+            service_in.read_to_end(&mut at_service),
+            app_in.read_to_end(&mut at_app),
+        );
+        (a.unwrap(), b.unwrap());
+        assert!(at_service == sent && at_app == sent);
+    });
+}
+
+#[test]
+fn a_half_close_leaves_the_other_half_open() {
+    on_one_thread(async {
+        let pair = pair().await;
+        let (mut app, mut service) = pair.connected().await;
+        app.write_all(b"question").await.unwrap();
+        app.shutdown().await.unwrap();
+        let mut question = String::new();
+        service.read_to_string(&mut question).await.unwrap();
+        assert_eq!(question, "question");
+        service.write_all(b"answer, much later").await.unwrap();
+        drop(service);
+        let mut answer = String::new();
+        app.read_to_string(&mut answer).await.unwrap();
+        assert_eq!(answer, "answer, much later");
+    });
+}
+
+#[test]
+fn a_reset_is_a_reset_on_the_other_side() {
+    on_one_thread(async {
+        let pair = pair().await;
+        let (app, mut service) = pair.connected().await;
+        app.set_zero_linger().unwrap();
+        drop(app);
+        let error = service.read(&mut [0; 8]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+
+        let (mut app, service) = pair.connected().await;
+        service.set_zero_linger().unwrap();
+        drop(service);
+        let error = app.read(&mut [0; 8]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    });
+}
+
+#[test]
+fn a_refused_connection_says_with_which_error() {
+    on_one_thread(async {
+        let pair = pair().await;
+        let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let stream = pair.tunnel.open(Open::Connect(Protocol::Tcp, OrigDst(free)));
+        assert_eq!(stream.connected().await, Err(OpenError::Refused(Errno(111))));
+
+        let mut app = pair.dial(free).await;
+        let error = app.read(&mut [0; 8]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    });
+}
+
+#[test]
+fn a_slow_reader_holds_back_its_own_sender_and_nobody_else() {
+    on_one_thread(async {
+        let pair = pair().await;
+        let (mut stuck_app, mut stuck_service) = pair.connected().await;
+        let chunk = vec![7; 64 << 10];
+        let mut written = 0;
+        while let Ok(n) =
+            tokio::time::timeout(Duration::from_millis(500), stuck_app.write(&chunk)).await
+        {
+            written += n.unwrap();
+            assert!(written < 64 << 20, "nothing holds the sender back");
+        }
+        let (mut app, mut service) = pair.connected().await;
+        app.write_all(b"ping").await.unwrap();
+        let mut got = [0; 4];
+        service.read_exact(&mut got).await.unwrap();
+        assert_eq!(&got, b"ping");
+
+        drop(stuck_app);
+        let mut rest = Vec::new();
+        stuck_service.read_to_end(&mut rest).await.unwrap();
+        assert_eq!(rest.len(), written, "what was taken arrives");
+    });
+}
+
+#[test]
+fn many_streams_at_once_all_get_their_answers() {
+    on_one_thread(async {
+        let pair = Rc::new(pair().await);
+        let service = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = service.local_addr().unwrap();
+        spawn_local(async move {
+            while let Ok((mut socket, _)) = service.accept().await {
+                spawn_local(async move {
+                    let (mut from, mut to) = socket.split();
+                    tokio::io::copy(&mut from, &mut to).await
+                });
+            }
+        });
+        let mut apps = Vec::new();
+        for _ in 0..300 {
+            apps.push(pair.dial(address).await);
+        }
+        for (i, app) in apps.iter_mut().enumerate() {
+            app.write_all(&i.to_be_bytes()).await.unwrap();
+        }
+        for (i, mut app) in apps.into_iter().enumerate() {
+            let mut got = [0; 8];
+            app.read_exact(&mut got).await.unwrap();
+            assert_eq!(usize::from_be_bytes(got), i);
+        }
+        while pair.tunnel.streams() > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+}
+
+#[test]
+fn the_end_of_the_tunnel_resets_its_connections() {
+    on_one_thread(async {
+        let (near, far) = UnixStream::pair().unwrap();
+        let agent = spawn_local(async move {
+            let socket = accept(far, &Token::new("t")).await.unwrap();
+            Tunnel::new(Role::Agent).drive(socket, &Agent).await
+        });
+        let socket = connect(near, &Token::new("t")).await.unwrap();
+        let tunnel = Tunnel::new(Role::Proxy);
+        let pair = Pair { tunnel: tunnel.clone(), end: Rc::default() };
+        let ended = pair.end.clone();
+        spawn_local(async move {
+            ended.replace(Some(tunnel.drive(socket, &Proxy).await));
+        });
+        let (mut app, _service) = pair.connected().await;
+        agent.abort();
+        let error = app.read(&mut [0; 8]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+        assert!(matches!(*pair.end.borrow(), Some(TunnelError::Closed)), "{:?}", pair.end);
+        assert_eq!(pair.tunnel.streams(), 0);
+    });
+}
+
+#[test]
+fn a_peer_that_breaks_the_rules_ends_the_tunnel() {
+    on_one_thread(async {
+        for frame in [
+            Frame::Open(
+                mirrord_protocol::frame::StreamId(1),
+                Open::Connect(Protocol::Tcp, OrigDst("1.2.3.4:5".parse().unwrap())),
+            ),
+            Frame::Describe { env: true },
+        ] {
+            let (near, far) = UnixStream::pair().unwrap();
+            let rogue = Tunnel::new(Role::Agent);
+            rogue.send(&frame);
+            spawn_local(async move {
+                let socket = accept(far, &Token::new("t")).await.unwrap();
+                rogue.drive(socket, &Agent).await
+            });
+            let socket = connect(near, &Token::new("t")).await.unwrap();
+            let end = Tunnel::new(Role::Proxy).drive(socket, &Proxy).await;
+            let expected = matches!(end, TunnelError::Violation(_) | TunnelError::Unexpected);
+            assert!(expected, "{frame:?}: {end}");
+        }
+    });
+}
