@@ -1,0 +1,177 @@
+//! Copies what comes in to a target, beside the target's own path.
+//!
+//! ```text
+//!   network ─► interface ─┬─► IP ─► TCP ─► the target (never touched)
+//!                         │
+//!                         └─► filter (BPF) ─► packet socket ─► Capture::read ─► Flows
+//!                             port? ours?     drops and counts
+//!                             anything new?   when it is full
+//! ```
+//!
+//! The kernel queues a reference to each chosen packet, not a copy; the copy is made when
+//! [`Capture::read`] runs. A reader that is too slow loses copies, which [`Capture::dropped`]
+//! counts, and never slows the target down.
+
+mod filter;
+mod pace;
+mod socket;
+mod sys;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    io,
+    net::IpAddr,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
+    time::Instant,
+};
+
+use crate::{
+    Proto,
+    reassembly::{Flows, Ports},
+};
+
+use filter::Filter;
+use pace::Pace;
+use socket::{PacketSocket, Slots, Version};
+
+pub use filter::FilterError;
+
+/// Why packets cannot be copied.
+#[derive(Debug, thiserror::Error)]
+pub enum CaptureError {
+    /// A packet socket could not be opened or set up.
+    #[error("cannot open a packet socket")]
+    Socket(#[source] io::Error),
+    /// A packet socket could not begin or cease to receive.
+    #[error("cannot bind a packet socket")]
+    Bind(#[source] io::Error),
+    /// The filter in the kernel.
+    #[error(transparent)]
+    Filter(#[from] FilterError),
+    /// What wakes the reader.
+    #[error("cannot set up the capture's timer")]
+    Pace(#[source] io::Error),
+}
+
+/// The packets that come in to some ports of a target, from all interfaces of the namespace but
+/// loopback.
+///
+/// As a file descriptor it becomes readable when [`Capture::read`] should be called. It wakes its
+/// reader with the first packet after a silence, then once a millisecond while packets come: so
+/// it may be waited for in any way, edge-triggered too, at little cost for the target.
+#[derive(Debug)]
+pub struct Capture {
+    pace: Pace,
+    sockets: Vec<PacketSocket>,
+    filter: Filter,
+    ports: Ports,
+    /// TCP ports that were removed since the last read.
+    closed: Vec<u16>,
+    /// Memory for packets; there is none while there is no port.
+    slots: Option<Slots>,
+}
+
+impl Capture {
+    /// Opens the sockets in the calling thread's network namespace. Nothing is copied until a port
+    /// is added. `own` are the target's addresses: only what is sent to one of them counts.
+    pub fn open(own: &[IpAddr]) -> Result<Self, CaptureError> {
+        let mut filter = Filter::load(own)?;
+        let pace = Pace::new().map_err(CaptureError::Pace)?;
+        let mut sockets = Vec::new();
+        for version in [Version::V4, Version::V6] {
+            if own.iter().any(|ip| ip.is_ipv4() == (version == Version::V4)) {
+                let socket = PacketSocket::open(version).map_err(CaptureError::Socket)?;
+                filter.attach(&socket)?;
+                pace.add(socket.as_fd()).map_err(CaptureError::Pace)?;
+                sockets.push(socket);
+            }
+        }
+        Ok(Self {
+            pace,
+            sockets,
+            filter,
+            ports: Ports::new(),
+            closed: Vec::new(),
+            slots: None,
+        })
+    }
+
+    /// Begins to copy what is new at a port. Adding it again changes nothing.
+    pub fn add(&mut self, proto: Proto, port: u16) -> Result<(), CaptureError> {
+        self.filter.set(proto, port, true)?;
+        if self.ports.is_empty() {
+            for socket in &self.sockets {
+                socket.start().map_err(CaptureError::Bind)?;
+            }
+        }
+        self.ports.insert(proto, port);
+        Ok(())
+    }
+
+    /// Ceases to copy a port. Its flows end with [`Lost`](crate::reassembly::Event::Lost) at the
+    /// next [`Capture::read`], which is due at once.
+    pub fn remove(&mut self, proto: Proto, port: u16) -> Result<(), CaptureError> {
+        if !self.ports.remove(proto, port) {
+            return Ok(());
+        }
+        if proto == Proto::Tcp {
+            self.closed.push(port);
+            self.pace.tick().map_err(CaptureError::Pace)?;
+        }
+        self.filter.set(proto, port, false)?;
+        if self.ports.is_empty() {
+            for socket in &self.sockets {
+                socket.stop().map_err(CaptureError::Bind)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads a bounded number of packets and feeds them to `flows`; false when there are no more
+    /// at the moment. Never blocks.
+    pub fn read(&mut self, flows: &mut Flows) -> io::Result<bool> {
+        let now = Instant::now();
+        self.pace.awake()?;
+        for port in self.closed.drain(..) {
+            flows.close_port(port, now);
+        }
+        let (mut more, mut came) = (false, false);
+        let slots = self.slots.get_or_insert_with(Slots::new);
+        for socket in &mut self.sockets {
+            more |= socket.read(slots, &mut |frame, meta| {
+                came = true;
+                flows.packet(&self.ports, frame, meta, now);
+            })?;
+        }
+        for verdict in flows.verdicts() {
+            self.filter.decide(verdict).map_err(io::Error::other)?;
+        }
+        if more {
+            self.pace.tick()?;
+        } else {
+            let sockets = self.sockets.iter().map(AsFd::as_fd);
+            self.pace.rest(came, sockets)?;
+            self.slots = self.slots.take().filter(|_| !self.ports.is_empty());
+        }
+        Ok(more)
+    }
+
+    /// Packets that were dropped because they were not read in time, since the last call.
+    pub fn dropped(&mut self) -> io::Result<u64> {
+        self.sockets.iter_mut().map(PacketSocket::dropped).sum()
+    }
+}
+
+impl AsFd for Capture {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pace.as_fd()
+    }
+}
+
+impl AsRawFd for Capture {
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_fd().as_raw_fd()
+    }
+}

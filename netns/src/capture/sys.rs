@@ -1,0 +1,125 @@
+//! The packet socket's system calls that no safe crate offers.
+
+use std::{
+    ffi::c_int,
+    io,
+    os::fd::{AsRawFd, BorrowedFd},
+};
+
+use bytes::BytesMut;
+
+/// Packets that one call takes at most.
+pub(super) const BATCH: usize = 32;
+
+/// `PACKET_VNET_HDR`: every packet is preceded by the header that virtual machines use.
+const PACKET_VNET_HDR: c_int = 15;
+
+/// What the kernel says about a packet that was read.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Received {
+    /// Its length, which is more than was read if that did not fit.
+    pub(super) len: usize,
+    /// `ARPHRD_…`: what kind of header it begins with.
+    pub(super) hardware: u16,
+}
+
+/// Lets a packet socket receive what carries this protocol at an interface; 0 is all interfaces.
+pub(super) fn bind(socket: BorrowedFd<'_>, ethertype: u16, interface: c_int) -> io::Result<()> {
+    // SAFETY: sockaddr_ll consists of integers; all zeroes is a value of it.
+    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    address.sll_family = libc::AF_PACKET as u16;
+    address.sll_protocol = ethertype.to_be();
+    address.sll_ifindex = interface;
+    let len = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+    // SAFETY: the kernel reads `len` bytes of `address`, which lives on this stack frame.
+    check(unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), len) })
+}
+
+/// Asks for a `virtio_net_hdr` before every packet.
+pub(super) fn ask_for_virtio_header(socket: BorrowedFd<'_>) -> io::Result<()> {
+    let on: c_int = 1;
+    let len = size_of::<c_int>() as libc::socklen_t;
+    // SAFETY: the kernel reads `len` bytes of `on`, which lives on this stack frame.
+    check(unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_PACKET,
+            PACKET_VNET_HDR,
+            (&raw const on).cast(),
+            len,
+        )
+    })
+}
+
+/// Packets that found no room since the last call.
+pub(super) fn dropped(socket: BorrowedFd<'_>) -> io::Result<u64> {
+    // SAFETY: tpacket_stats consists of integers; all zeroes is a value of it.
+    let mut statistics: libc::tpacket_stats = unsafe { std::mem::zeroed() };
+    let mut len = size_of::<libc::tpacket_stats>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `len` bytes to `statistics`, which has that size.
+    check(unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_PACKET,
+            libc::PACKET_STATISTICS,
+            (&raw mut statistics).cast(),
+            &raw mut len,
+        )
+    })?;
+    Ok(statistics.tp_drops.into())
+}
+
+/// Reads packets into the slots, one each, without waiting; slots hold what was read, nothing
+/// else. The answers say how many came, and what is known about each.
+pub(super) fn receive<'a>(
+    socket: BorrowedFd<'_>,
+    slots: &mut [BytesMut],
+    answers: &'a mut [Received; BATCH],
+) -> io::Result<&'a [Received]> {
+    let count = slots.len().min(BATCH);
+    // SAFETY: all three consist of integers and pointers; all zeroes is a value of each.
+    let mut parts: [libc::iovec; BATCH] = unsafe { std::mem::zeroed() };
+    let mut names: [libc::sockaddr_ll; BATCH] = unsafe { std::mem::zeroed() };
+    let mut messages: [libc::mmsghdr; BATCH] = unsafe { std::mem::zeroed() };
+    for (index, slot) in slots.iter_mut().take(count).enumerate() {
+        slot.clear();
+        let room = slot.spare_capacity_mut();
+        parts[index].iov_base = room.as_mut_ptr().cast();
+        parts[index].iov_len = room.len();
+        let header = &mut messages[index].msg_hdr;
+        header.msg_iov = &raw mut parts[index];
+        header.msg_iovlen = 1;
+        header.msg_name = (&raw mut names[index]).cast();
+        header.msg_namelen = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+    }
+    let flags = libc::MSG_DONTWAIT | libc::MSG_TRUNC;
+    // SAFETY: the first `count` messages point to a name and a part each, which live on this stack
+    // frame, and each part to the spare capacity of a slot that is borrowed for this call.
+    let got = unsafe {
+        libc::recvmmsg(
+            socket.as_raw_fd(),
+            messages.as_mut_ptr(),
+            count as libc::c_uint,
+            flags,
+            std::ptr::null_mut(),
+        )
+    };
+    let got = usize::try_from(got).map_err(|_| io::Error::last_os_error())?;
+    for (index, slot) in slots.iter_mut().take(got).enumerate() {
+        let len = messages[index].msg_len as usize;
+        // SAFETY: the kernel has written `msg_len` bytes, or the whole part if that is shorter.
+        unsafe { slot.set_len(len.min(parts[index].iov_len)) };
+        answers[index] = Received {
+            len,
+            hardware: names[index].sll_hatype,
+        };
+    }
+    Ok(&answers[..got])
+}
+
+fn check(result: c_int) -> io::Result<()> {
+    match result {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}

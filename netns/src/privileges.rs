@@ -1,0 +1,101 @@
+//! Capabilities: keeping only what is needed.
+
+use std::{io, thread};
+
+use socket2::{Domain, Socket, Type};
+
+use crate::sys;
+
+/// The highest number that the bounding set is asked for; the kernel has 41 capabilities today.
+const LAST: u8 = 63;
+
+/// A Linux capability, by its kernel number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Capability {
+    /// Reading and writing files whatever their permissions.
+    DacOverride = 1,
+    /// Reading files and listing folders whatever their permissions.
+    DacReadSearch = 2,
+    /// Signals to any process.
+    Kill = 5,
+    /// Dropping capabilities from the bounding set.
+    SetPcap = 8,
+    /// Ports below `ip_unprivileged_port_start`.
+    NetBindService = 10,
+    /// Addresses, routes, rules, marks, transparent sockets.
+    NetAdmin = 12,
+    /// Raw, packet and transparent sockets; marks since Linux 5.17.
+    NetRaw = 13,
+    /// chroot, and setns into a mount namespace.
+    SysChroot = 18,
+    /// Reading another process's memory, environment and root.
+    SysPtrace = 19,
+    /// setns, and bpf where the kernel or the engine does not know [`Capability::Bpf`].
+    SysAdmin = 21,
+    /// Loading BPF programs.
+    Bpf = 39,
+}
+
+/// Drops every capability but these from the calling thread: effective, permitted, inheritable,
+/// ambient, and bounding where that is allowed.
+///
+/// A thread's capabilities are its own and go to the threads that it starts later, so call this
+/// before the program has others.
+pub fn keep_only(caps: &[Capability]) -> io::Result<()> {
+    let kept = caps.iter().fold(0, |set, cap| set | 1_u64 << *cap as u8);
+    for capability in 0..=LAST {
+        // Needs SetPcap, which the sidecar does not have; the permitted set is what counts.
+        if kept & 1 << capability == 0 && sys::drop_bounding(capability).is_err() {
+            break;
+        }
+    }
+    sys::clear_ambient()?;
+    sys::set_capabilities(kept)
+}
+
+/// Whether the calling thread has a capability now.
+pub fn has(capability: Capability) -> bool {
+    sys::capabilities().is_ok_and(|set| set & 1 << capability as u8 != 0)
+}
+
+/// Whether this kernel wants [`Capability::NetAdmin`] for SO_MARK (before Linux 5.17), or
+/// [`Capability::NetRaw`] is enough.
+///
+/// Tried on a thread of its own. Without NetRaw the answer is yes, as it cannot be tried.
+pub fn marks_need_net_admin() -> bool {
+    let trial = thread::spawn(|| {
+        sys::set_capabilities(1 << Capability::NetRaw as u8)?;
+        Socket::new(Domain::IPV4, Type::DGRAM, None)?.set_mark(crate::MARK_DIRECT)
+    });
+    !matches!(trial.join(), Ok(Ok(())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_kept_is_gone_on_this_thread_only() {
+        if !has(Capability::NetAdmin) {
+            eprintln!("SKIPPED: needs CAP_NET_ADMIN");
+            assert!(std::env::var_os("CI").is_none(), "CI must run as root");
+            return;
+        }
+        let kept = thread::spawn(|| {
+            keep_only(&[Capability::NetRaw]).map(|()| {
+                (
+                    has(Capability::NetRaw),
+                    has(Capability::NetAdmin),
+                    has(Capability::Bpf),
+                )
+            })
+        });
+        let kept = kept
+            .join()
+            .expect("the thread panicked")
+            .expect("capabilities cannot be dropped");
+        assert_eq!(kept, (true, false, false));
+        assert!(has(Capability::NetAdmin));
+    }
+}

@@ -1,0 +1,147 @@
+//! Sockets and datagrams that carry somebody else's address.
+
+mod datagram;
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::atomic::{AtomicU16, Ordering},
+};
+
+use nix::sys::socket::{getsockopt, sockopt::IpMtu};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+use crate::{MARK_TO_APP, steered::transparent};
+use datagram::{Packet, V4_HEADER};
+
+/// Starts a connection to the app that comes from the client's address and port, so that the
+/// app's `accept` reports the real client.
+///
+/// The socket is non-blocking and may still be connecting. Where the client's port cannot be had
+/// (the app itself holds it, or this very pair of addresses is connected already) the connection
+/// comes from the client's address and another port.
+pub fn connect_as(client: SocketAddr, app: SocketAddr) -> io::Result<Socket> {
+    if client.is_ipv4() != app.is_ipv4() {
+        return Err(mixed_families());
+    }
+    match try_connect_as(client, app) {
+        Err(error) if is_taken(&error) => try_connect_as(SocketAddr::new(client.ip(), 0), app),
+        result => result,
+    }
+}
+
+fn try_connect_as(client: SocketAddr, app: SocketAddr) -> io::Result<Socket> {
+    let socket = transparent(Domain::for_address(app), Type::STREAM)?;
+    socket.set_reuse_address(true)?;
+    socket.set_mark(MARK_TO_APP)?;
+    socket.set_tcp_nodelay(true)?;
+    socket.bind(&client.into())?;
+    match socket.connect(&app.into()) {
+        Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
+        _ => Ok(socket),
+    }
+}
+
+fn is_taken(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable
+    )
+}
+
+fn mixed_families() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::InvalidInput,
+        "the two addresses are not of one family",
+    )
+}
+
+/// Sends datagrams from any address and port.
+///
+/// It writes whole packets to a raw socket, and so never takes a port that the app has or wants.
+#[derive(Debug)]
+pub struct UdpSender {
+    v4: Socket,
+    v6: Option<Socket>,
+    mark: u32,
+    next_id: AtomicU16,
+}
+
+impl UdpSender {
+    /// Opens the raw sockets; what they send carries `mark`, unless that is 0.
+    pub fn open(mark: u32) -> io::Result<Self> {
+        Ok(Self {
+            v4: raw(Domain::IPV4, mark)?,
+            v6: raw(Domain::IPV6, mark).ok(),
+            mark,
+            next_id: AtomicU16::new(1),
+        })
+    }
+
+    /// Sends one datagram; `WouldBlock` when the socket's buffer is full.
+    ///
+    /// What is larger than the device's MTU leaves in fragments over IPv4, and is refused with
+    /// EMSGSIZE over IPv6.
+    pub fn send(&self, from: SocketAddr, to: SocketAddr, payload: &[u8]) -> io::Result<()> {
+        let packet = Packet::new(from, to, payload).ok_or_else(mixed_families)??;
+        let sent = self.send_whole(&packet, to);
+        match sent {
+            Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) && to.is_ipv4() => {
+                self.send_fragments(&packet, to)
+            }
+            sent => sent,
+        }
+    }
+
+    fn send_whole(&self, packet: &Packet<'_>, to: SocketAddr) -> io::Result<()> {
+        let socket = match to {
+            SocketAddr::V4(_) => &self.v4,
+            SocketAddr::V6(_) => self.v6.as_ref().ok_or(io::ErrorKind::Unsupported)?,
+        };
+        let header = packet.header();
+        let parts = [
+            io::IoSlice::new(&header),
+            io::IoSlice::new(packet.payload()),
+        ];
+        socket.send_to_vectored(&parts, &host(to.ip())).map(drop)
+    }
+
+    fn send_fragments(&self, packet: &Packet<'_>, to: SocketAddr) -> io::Result<()> {
+        let mtu = self.route_mtu(to)?;
+        let room = mtu.saturating_sub(V4_HEADER) & !7;
+        if room == 0 {
+            return Err(io::Error::from_raw_os_error(libc::EMSGSIZE));
+        }
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed).max(1);
+        for fragment in packet.fragments(room, id) {
+            self.v4.send_to(&fragment, &host(to.ip()))?;
+        }
+        Ok(())
+    }
+
+    /// The MTU of the way to an address, as a socket of the same mark sees it.
+    fn route_mtu(&self, to: SocketAddr) -> io::Result<usize> {
+        let probe = Socket::new(Domain::for_address(to), Type::DGRAM.cloexec(), None)?;
+        if self.mark != 0 {
+            probe.set_mark(self.mark)?;
+        }
+        probe.connect(&to.into())?;
+        let mtu = getsockopt(&probe, IpMtu)?;
+        usize::try_from(mtu).map_err(|_| io::ErrorKind::InvalidData.into())
+    }
+}
+
+/// A raw socket to which packets are written with their IP header. It receives nothing.
+fn raw(domain: Domain, mark: u32) -> io::Result<Socket> {
+    let protocol = Protocol::from(libc::IPPROTO_RAW);
+    let socket = Socket::new(domain, Type::RAW.nonblocking().cloexec(), Some(protocol))?;
+    if mark != 0 {
+        socket.set_mark(mark)?;
+    }
+    Ok(socket)
+}
+
+/// A raw socket's destination has no port.
+fn host(ip: IpAddr) -> SockAddr {
+    SocketAddr::new(ip, 0).into()
+}
