@@ -1,0 +1,62 @@
+//! The target-side process: born in the target's namespaces, it does there what the proxy asks.
+//!
+//! ```text
+//!   proxy ══ tunnel ══► serve ─┬─ describe   who the target is: names, addresses, environment
+//!                              ├─ outgoing   the app's connections and datagrams leave from here
+//!                              ├─ steal      new connections to a port go to the app
+//!                              └─ mirror     a copy of them goes to the app
+//! ```
+//!
+//! It changes nothing that outlives it, and it ends by itself when its session is gone.
+
+#![forbid(unsafe_code)]
+
+mod clients;
+mod describe;
+mod mirror;
+mod outgoing;
+mod serve;
+mod session;
+mod steal;
+
+use std::io::{BufRead, Write};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use mirrord_protocol::control::{AgentConfig, AgentEvent};
+use tracing_subscriber::EnvFilter;
+
+/// Runs the agent: its configuration is the first line of standard input, its events are the
+/// lines of standard output, its log is standard error.
+pub fn run() -> ExitCode {
+    match start() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let causes = error.chain().map(ToString::to_string).collect();
+            say(&AgentEvent::Failed { causes });
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start() -> anyhow::Result<()> {
+    let mut line = String::new();
+    std::io::stdin().lock().read_line(&mut line).context("reading the configuration")?;
+    let config: AgentConfig = serde_json::from_str(&line).context("reading the configuration")?;
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new(&config.log))
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .init();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    tokio::task::LocalSet::new().block_on(&runtime, serve::serve(config))
+}
+
+/// Says one event to the CLI. Once the CLI is gone nobody listens, and that is no failure.
+fn say(event: &AgentEvent) {
+    if let Ok(mut line) = serde_json::to_string(event) {
+        line.push('\n');
+        let mut stdout = std::io::stdout().lock();
+        let _ = stdout.write_all(line.as_bytes()).and_then(|()| stdout.flush());
+    }
+}

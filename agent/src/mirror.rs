@@ -1,0 +1,233 @@
+//! A copy of the target's incoming traffic, had beside its path: the target never waits for us.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use bytes::Bytes;
+use mirrord_netns::capture::Capture;
+use mirrord_netns::reassembly::{Event, FlowId, Flows, Limits};
+use mirrord_protocol::control::Protocol;
+use mirrord_protocol::frame::{ClientAddr, Delivery, Frame, Open, OrigDst, Port};
+use mirrord_tunnel::datagrams::Readiness;
+use mirrord_tunnel::{Stream, Tunnel};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::debug;
+
+use crate::clients::Clients;
+use crate::steal::proto;
+
+/// Bytes of one connection that may wait for the developer's side; past them its copy is given up.
+const WAITING_ONE: usize = 4 << 20;
+/// The same for all connections together.
+const WAITING_ALL: usize = 32 << 20;
+/// How often holes are judged and losses told.
+const TICK: Duration = Duration::from_millis(200);
+/// A connection whose copy the app does not end is let go of after so long.
+const LINGER: Duration = Duration::from_secs(60);
+
+/// What mirrors for one tunnel.
+pub(crate) struct Mirror {
+    capture: RefCell<Capture>,
+    tunnel: Tunnel,
+    tasks: TaskTracker,
+    clients: Clients,
+    copies: RefCell<HashMap<FlowId, Rc<Copy>>>,
+    waiting: Rc<Cell<usize>>,
+    given_up: Cell<u64>,
+    /// Of the connections that the reassembly lost, so many were told.
+    told: Cell<u64>,
+    stop: CancellationToken,
+}
+
+/// One connection's copy on its way to the app.
+#[derive(Default)]
+struct Copy {
+    bytes: RefCell<VecDeque<Bytes>>,
+    waiting: Cell<usize>,
+    end: Cell<Option<End>>,
+    news: Notify,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Fin,
+    Reset,
+}
+
+impl Mirror {
+    pub(crate) fn start(
+        tunnel: &Tunnel,
+        tasks: &TaskTracker,
+        own: &[IpAddr],
+    ) -> anyhow::Result<Rc<Self>> {
+        let capture = Capture::open(own).context("copying the target's traffic")?;
+        let readiness = Readiness::of(&capture)?;
+        let mirror = Rc::new(Self {
+            capture: RefCell::new(capture),
+            tunnel: tunnel.clone(),
+            tasks: tasks.clone(),
+            clients: Clients::new(tunnel, Delivery::Mirror, None),
+            copies: RefCell::default(),
+            waiting: Rc::default(),
+            given_up: Cell::default(),
+            told: Cell::default(),
+            stop: CancellationToken::new(),
+        });
+        let (stop, work) = (mirror.stop.clone(), mirror.clone());
+        tasks.spawn_local(async move {
+            stop.run_until_cancelled(work.run(readiness)).await;
+        });
+        Ok(mirror)
+    }
+
+    pub(crate) fn add(&self, port: Port) -> anyhow::Result<()> {
+        Ok(self.capture.borrow_mut().add(proto(port.protocol), port.number)?)
+    }
+
+    pub(crate) fn remove(&self, port: Port) -> anyhow::Result<()> {
+        Ok(self.capture.borrow_mut().remove(proto(port.protocol), port.number)?)
+    }
+
+    /// Ends the task, whose hold on this would otherwise keep the capture.
+    pub(crate) fn stop(&self) {
+        self.stop.cancel();
+    }
+
+    async fn run(self: Rc<Self>, readiness: Readiness) {
+        let mut flows = Flows::new(Limits::default());
+        let mut tick = tokio::time::interval(TICK);
+        loop {
+            tokio::select! {
+                read = readiness.take(|| self.read(&mut flows)) => if let Err(error) = read {
+                    return debug!(%error, "the capture ended");
+                },
+                _ = tick.tick() => {
+                    flows.expire(Instant::now());
+                    self.tell_losses(&flows);
+                }
+            }
+            while let Some(event) = flows.next() {
+                self.handle(event, &mut flows);
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// One batch of packets; [`io::ErrorKind::WouldBlock`] when there was none.
+    fn read(&self, flows: &mut Flows) -> io::Result<()> {
+        match self.capture.borrow_mut().read(flows)? {
+            true => Ok(()),
+            false => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    fn handle(self: &Rc<Self>, event: Event, flows: &mut Flows) {
+        match event {
+            Event::Opened { flow, client, server } => self.begin(flow, client, server),
+            Event::Data { flow, bytes } => {
+                if !self.queue(flow, bytes) {
+                    flows.abandon(flow);
+                    self.end(flow, End::Reset);
+                    self.given_up.set(self.given_up.get() + 1);
+                }
+            }
+            Event::Fin { flow } => self.end(flow, End::Fin),
+            Event::Reset { flow } | Event::Lost { flow } => self.end(flow, End::Reset),
+            Event::Datagram { client, server, payload } => {
+                self.clients.forward(client, server, &payload);
+            }
+        }
+    }
+
+    fn begin(self: &Rc<Self>, flow: FlowId, client: SocketAddr, server: SocketAddr) {
+        let stream = self.tunnel.open(Open::Incoming {
+            protocol: Protocol::Tcp,
+            delivery: Delivery::Mirror,
+            client: ClientAddr(client),
+            server: OrigDst(server),
+        });
+        stream.discard();
+        let copy = Rc::new(Copy::default());
+        self.copies.borrow_mut().insert(flow, copy.clone());
+        let mirror = self.clone();
+        self.tasks.spawn_local(async move {
+            copy.send(&stream, &mirror.waiting).await;
+            mirror.waiting.set(mirror.waiting.get() - copy.waiting.get());
+            mirror.copies.borrow_mut().remove(&flow);
+        });
+    }
+
+    /// Whether there was room; a copy that has ended takes, and drops, everything.
+    fn queue(&self, flow: FlowId, bytes: Bytes) -> bool {
+        let Some(copy) = self.copies.borrow().get(&flow).cloned() else { return true };
+        let (one, all) = (copy.waiting.get() + bytes.len(), self.waiting.get() + bytes.len());
+        if one > WAITING_ONE || all > WAITING_ALL {
+            return false;
+        }
+        copy.waiting.set(one);
+        self.waiting.set(all);
+        copy.bytes.borrow_mut().push_back(bytes);
+        copy.news.notify_one();
+        true
+    }
+
+    fn end(&self, flow: FlowId, end: End) {
+        if let Some(copy) = self.copies.borrow().get(&flow) {
+            copy.end.set(Some(end));
+            copy.news.notify_one();
+        }
+    }
+
+    fn tell_losses(&self, flows: &Flows) {
+        let packets = self.capture.borrow_mut().dropped().unwrap_or_default();
+        let lost = flows.counts().lost;
+        let connections = self.given_up.take() + lost - self.told.replace(lost);
+        if packets > 0 || connections > 0 {
+            self.tunnel.send(&Frame::MirrorLoss { packets, connections });
+        }
+    }
+}
+
+impl Copy {
+    /// Sends what comes until it ends; dropping the stream then resets what is not finished.
+    async fn send(&self, stream: &Stream, all: &Cell<usize>) {
+        loop {
+            if self.end.get() == Some(End::Reset) {
+                return;
+            }
+            let next = self.bytes.borrow_mut().pop_front();
+            let Some(bytes) = next else {
+                if self.end.get() == Some(End::Fin) {
+                    stream.finish();
+                    let _ = tokio::time::timeout(LINGER, stream.ended()).await;
+                    return;
+                }
+                self.news.notified().await;
+                continue;
+            };
+            let len = bytes.len();
+            let sent = tokio::select! {
+                sent = stream.send(bytes) => sent,
+                () = self.reset() => return,
+            };
+            self.waiting.set(self.waiting.get() - len);
+            all.set(all.get() - len);
+            if sent.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn reset(&self) {
+        while self.end.get() != Some(End::Reset) {
+            self.news.notified().await;
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! One tunnel's work: what the proxy asks, each in its own task.
+
+use std::cell::RefCell;
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use mirrord_netns::addresses::addresses;
+use mirrord_protocol::control::Protocol;
+use mirrord_protocol::frame::{Delivery, Errno, Frame, Open, OrigDst, Port};
+use mirrord_tunnel::{Events, Role, Socket, Stream, Tunnel, TunnelError};
+use tokio::net::UnixStream;
+use tokio_util::task::TaskTracker;
+use tracing::warn;
+
+use crate::mirror::Mirror;
+use crate::steal::Stealer;
+use crate::{describe, outgoing};
+
+/// One tunnel and what it holds in the target's namespace; all of it goes when this is dropped.
+pub(crate) struct Session {
+    tunnel: Tunnel,
+    tasks: TaskTracker,
+    target_pid: u32,
+    incoming: Rc<RefCell<Taken>>,
+}
+
+/// What is taken of the target's incoming traffic; nothing until a port is subscribed.
+#[derive(Default)]
+struct Taken {
+    stealer: Option<Rc<Stealer>>,
+    mirror: Option<Rc<Mirror>>,
+}
+
+impl Session {
+    pub(crate) fn new(target_pid: u32) -> Self {
+        Self {
+            tunnel: Tunnel::new(Role::Agent),
+            tasks: TaskTracker::new(),
+            target_pid,
+            incoming: Rc::default(),
+        }
+    }
+
+    /// Serves until the tunnel ends; says why it did.
+    pub(crate) async fn serve(self, socket: Socket<UnixStream>) -> TunnelError {
+        self.tunnel.drive(socket, &self).await
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let taken = self.incoming.take();
+        if let Some(stealer) = taken.stealer {
+            stealer.stop();
+        }
+        if let Some(mirror) = taken.mirror {
+            mirror.stop();
+        }
+    }
+}
+
+impl Events for Session {
+    fn opened(&self, stream: Stream, open: Open) {
+        match open {
+            Open::Connect(Protocol::Tcp, OrigDst(to)) => {
+                self.tasks.spawn_local(outgoing::connect(stream, to));
+            }
+            Open::Connect(Protocol::Udp, OrigDst(to)) => {
+                outgoing::datagrams(&self.tasks, stream, to)
+            }
+            // Only the target's side can have incoming clients.
+            Open::Incoming { .. } => stream.refuse(Errno(nix::libc::EPROTO)),
+        }
+    }
+
+    fn message(&self, frame: Frame) -> Result<(), TunnelError> {
+        match frame {
+            Frame::Describe { env } => {
+                let (tunnel, pid) = (self.tunnel.clone(), self.target_pid);
+                self.tasks.spawn_local(async move {
+                    let description = describe::describe(pid, env).await;
+                    tunnel.send(&Frame::Description(Box::new(description)));
+                });
+            }
+            Frame::Subscribe(port, delivery) => {
+                let (tunnel, incoming) = (self.tunnel.clone(), self.incoming.clone());
+                let tasks = self.tasks.clone();
+                self.tasks.spawn_local(async move {
+                    let result = subscribe(&tunnel, &tasks, &incoming, port, delivery).await;
+                    let reason = result.err().map(|error| format!("{error:#}"));
+                    if let Some(reason) = &reason {
+                        warn!(?port, reason, "subscribing failed");
+                    }
+                    tunnel.send(&Frame::Subscribed(port, reason));
+                });
+            }
+            Frame::Unsubscribe(port) => self.unsubscribe(port),
+            _ => return Err(TunnelError::Unexpected),
+        }
+        Ok(())
+    }
+}
+
+impl Session {
+    fn unsubscribe(&self, port: Port) {
+        let taken = self.incoming.borrow();
+        let stolen = taken.stealer.as_ref().map_or(Ok(()), |stealer| stealer.remove(port));
+        let copied = taken.mirror.as_ref().map_or(Ok(()), |mirror| mirror.remove(port));
+        if let Err(error) = stolen.and(copied) {
+            warn!(?port, %error, "giving a port back failed");
+        }
+    }
+}
+
+async fn subscribe(
+    tunnel: &Tunnel,
+    tasks: &TaskTracker,
+    incoming: &RefCell<Taken>,
+    port: Port,
+    delivery: Delivery,
+) -> anyhow::Result<()> {
+    let own: Vec<IpAddr> = addresses().await?.into_iter().map(|address| address.ip).collect();
+    let mut taken = incoming.borrow_mut();
+    match delivery {
+        Delivery::Steal => {
+            let stealer = match &taken.stealer {
+                Some(stealer) => stealer.clone(),
+                None => taken.stealer.insert(Stealer::start(tunnel, tasks, &own)?).clone(),
+            };
+            stealer.add(port)
+        }
+        Delivery::Mirror => {
+            let mirror = match &taken.mirror {
+                Some(mirror) => mirror.clone(),
+                None => taken.mirror.insert(Mirror::start(tunnel, tasks, &own)?).clone(),
+            };
+            mirror.add(port)
+        }
+    }
+}

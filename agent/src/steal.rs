@@ -1,0 +1,151 @@
+//! The target's new connections and datagrams to a port, taken in its place.
+//!
+//! The kernel hands them to our sockets as long as this process lives: nothing is written down
+//! that could outlive it.
+
+use std::cell::RefCell;
+use std::collections::HashSet;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::time::Duration;
+
+use anyhow::Context;
+use mirrord_netns::spoof::UdpSender;
+use mirrord_netns::{Proto, Steal};
+use mirrord_protocol::control::Protocol;
+use mirrord_protocol::frame::{ClientAddr, Delivery, Open, OrigDst, Port};
+use mirrord_tunnel::datagrams::Readiness;
+use mirrord_tunnel::{Answers, Tunnel};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, warn};
+
+use crate::clients::Clients;
+
+/// What steals for one tunnel; dropping it gives every port back.
+pub(crate) struct Stealer {
+    steal: RefCell<Steal>,
+    ports: RefCell<HashSet<Port>>,
+    tunnel: Tunnel,
+    clients: Clients,
+    stop: CancellationToken,
+}
+
+impl Stealer {
+    pub(crate) fn start(
+        tunnel: &Tunnel,
+        tasks: &TaskTracker,
+        own: &[IpAddr],
+    ) -> anyhow::Result<Rc<Self>> {
+        let steal = Steal::attach(own).context("taking the target's traffic")?;
+        let mut listeners = Vec::new();
+        for listener in steal.tcp() {
+            listeners.push(TcpListener::from_std(listener.try_clone()?)?);
+        }
+        let mut sockets = Vec::new();
+        for socket in steal.udp() {
+            sockets.push(Readiness::of(socket)?);
+        }
+        let answers = UdpSender::open(0).context("answering the target's clients")?;
+        let stealer = Rc::new(Self {
+            steal: RefCell::new(steal),
+            ports: RefCell::default(),
+            tunnel: tunnel.clone(),
+            clients: Clients::new(tunnel, Delivery::Steal, Some(answers)),
+            stop: CancellationToken::new(),
+        });
+        for listener in listeners {
+            let (stop, work) = (stealer.stop.clone(), stealer.clone());
+            let tasks_ = tasks.clone();
+            tasks.spawn_local(async move {
+                stop.run_until_cancelled(work.accept(listener, tasks_)).await;
+            });
+        }
+        for (index, readiness) in sockets.into_iter().enumerate() {
+            let (stop, work) = (stealer.stop.clone(), stealer.clone());
+            tasks.spawn_local(async move {
+                stop.run_until_cancelled(work.receive(index, readiness)).await;
+            });
+        }
+        Ok(stealer)
+    }
+
+    pub(crate) fn add(&self, port: Port) -> anyhow::Result<()> {
+        self.steal.borrow_mut().add(proto(port.protocol), port.number)?;
+        self.ports.borrow_mut().insert(port);
+        Ok(())
+    }
+
+    pub(crate) fn remove(&self, port: Port) -> anyhow::Result<()> {
+        if self.ports.borrow_mut().remove(&port) {
+            self.steal.borrow_mut().remove(proto(port.protocol), port.number)?;
+        }
+        Ok(())
+    }
+
+    /// Ends the tasks, whose hold on this would otherwise keep the ports.
+    pub(crate) fn stop(&self) {
+        self.stop.cancel();
+    }
+
+    async fn accept(self: Rc<Self>, listener: TcpListener, tasks: TaskTracker) {
+        loop {
+            match listener.accept().await {
+                Ok((socket, client)) => {
+                    if let Err(error) = self.admit(socket, client, &tasks) {
+                        debug!(%client, %error, "a client was lost");
+                    }
+                }
+                Err(error) => {
+                    // Out of file descriptors, most likely: the client waits in the queue.
+                    warn!(%error, "accepting a client of the target failed");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+        }
+    }
+
+    fn admit(
+        &self,
+        socket: TcpStream,
+        client: SocketAddr,
+        tasks: &TaskTracker,
+    ) -> std::io::Result<()> {
+        let server = socket.local_addr()?;
+        let port = Port { protocol: Protocol::Tcp, number: server.port() };
+        if !self.ports.borrow().contains(&port) {
+            // It found our listener by its own address, or the port was just given back.
+            return Ok(());
+        }
+        let stream = self.tunnel.open(Open::Incoming {
+            protocol: Protocol::Tcp,
+            delivery: Delivery::Steal,
+            client: ClientAddr(client),
+            server: OrigDst(server),
+        });
+        tasks.spawn_local(stream.relay(socket, Answers::Sent));
+        Ok(())
+    }
+
+    async fn receive(self: Rc<Self>, index: usize, readiness: Readiness) {
+        loop {
+            let received = readiness.receive(|buffer| {
+                let datagram = self.steal.borrow().udp()[index].recv(buffer)?;
+                self.clients.forward(datagram.from, datagram.to, &buffer[..datagram.len]);
+                Ok(())
+            });
+            if let Err(error) = received.await {
+                warn!(%error, "receiving a datagram for the target failed");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+pub(crate) fn proto(protocol: Protocol) -> Proto {
+    match protocol {
+        Protocol::Tcp => Proto::Tcp,
+        Protocol::Udp => Proto::Udp,
+    }
+}

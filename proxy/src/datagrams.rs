@@ -1,0 +1,276 @@
+//! UDP, both ways: one stream for each pair of the app's address and a remote one.
+
+use std::cell::RefCell;
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use mirrord_netns::MARK_DIRECT;
+use mirrord_protocol::control::Protocol;
+use mirrord_protocol::frame::{Delivery, Open, OrigDst};
+use mirrord_tunnel::Stream;
+use mirrord_tunnel::datagrams::{Readiness, receive};
+use socket2::SockRef;
+use tokio::net::UdpSocket;
+use tracing::{debug, warn};
+
+use crate::link::Link;
+use crate::names;
+use crate::setup::Applied;
+
+/// A flow that carries nothing for so long is over; nf_conntrack forgets UDP streams after 120 s.
+const IDLE: Duration = Duration::from_secs(120);
+/// A question that is not answered by then never is.
+const DNS_IDLE: Duration = Duration::from_secs(15);
+/// So many questions of one socket may wait for their answers.
+const QUESTIONS: usize = 64;
+
+/// The flows of the namespace.
+pub(crate) struct Datagrams {
+    link: Rc<Link>,
+    net: Applied,
+    flows: RefCell<HashMap<Key, Flow>>,
+}
+
+/// The app's end and the remote one. A client of the app is remote; the app's address is left
+/// open there, since the app may answer from another one than it was asked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Key {
+    Outgoing { app: SocketAddr, to: SocketAddr },
+    Incoming { port: u16, client: SocketAddr },
+}
+
+struct Flow {
+    path: Path,
+    heard: Instant,
+    idle: Duration,
+    questions: VecDeque<Bytes>,
+}
+
+enum Path {
+    Tunnel(Stream),
+    /// Past the tunnel, from this namespace.
+    Direct(Rc<UdpSocket>),
+    /// The client is the original's: the app's answers go nowhere.
+    Copied {
+        _stream: Stream,
+    },
+}
+
+impl Datagrams {
+    pub(crate) fn new(link: Rc<Link>, net: Applied) -> Rc<Self> {
+        Rc::new(Self { link, net, flows: RefCell::default() })
+    }
+
+    /// What tells that the steered sockets have something; one for each, in their order.
+    pub(crate) fn readiness(&self) -> io::Result<Vec<Readiness>> {
+        self.net.plane.udp().iter().map(Readiness::of).collect()
+    }
+
+    /// Takes the app's datagrams as long as the process lives.
+    pub(crate) async fn receive(
+        self: Rc<Self>,
+        index: usize,
+        readiness: Readiness,
+    ) -> anyhow::Error {
+        loop {
+            let received = readiness.receive(|buffer| {
+                let datagram = self.net.plane.udp()[index].recv(buffer)?;
+                self.forward(datagram.from, datagram.to, &buffer[..datagram.len]);
+                Ok(())
+            });
+            if let Err(error) = received.await {
+                warn!(%error, "receiving a datagram of the app failed");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+
+    /// Forgets flows that have fallen silent.
+    pub(crate) async fn expire(self: Rc<Self>) -> anyhow::Error {
+        loop {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            self.flows.borrow_mut().retain(|_, flow| flow.heard.elapsed() < flow.idle);
+        }
+    }
+
+    /// A client of the target has sent its first datagram.
+    pub(crate) fn incoming(
+        self: &Rc<Self>,
+        stream: Stream,
+        delivery: Delivery,
+        client: SocketAddr,
+        server: SocketAddr,
+    ) {
+        let app = self.link.app_address(Protocol::Udp, server);
+        let key = Key::Incoming { port: app.port(), client };
+        let this = Rc::downgrade(self);
+        stream.on_datagram(move |payload| {
+            if let Some(this) = this.upgrade() {
+                this.heard(key);
+                this.deliver(client, app, &payload);
+            }
+        });
+        let path = match delivery {
+            Delivery::Steal => Path::Tunnel(stream),
+            Delivery::Mirror => Path::Copied { _stream: stream },
+        };
+        self.flows.borrow_mut().insert(key, Flow::new(path, IDLE));
+    }
+
+    fn forward(self: &Rc<Self>, app: SocketAddr, to: SocketAddr, payload: &[u8]) {
+        let answer = Key::Incoming { port: app.port(), client: to };
+        let mut flows = self.flows.borrow_mut();
+        if let Some(flow) = flows.get_mut(&answer) {
+            return flow.send(payload);
+        }
+        let key = Key::Outgoing { app, to };
+        if flows.get(&key).is_none_or(Flow::is_broken) {
+            if self.link.config.published_udp.contains(&app.port()) {
+                return self.answer_directly(app, to, payload);
+            }
+            let Some(flow) = self.open(app, to) else { return };
+            flows.insert(key, flow);
+        }
+        let Some(flow) = flows.get_mut(&key) else { return };
+        if self.net.names.ask_docker(to) {
+            flow.remember(payload);
+        }
+        flow.send(payload);
+    }
+
+    /// A published port answers a client that no tunnel brought: it came to our own address.
+    fn answer_directly(&self, app: SocketAddr, to: SocketAddr, payload: &[u8]) {
+        let Some(&own) = self.net.own.iter().find(|own| own.is_ipv4() == to.is_ipv4()) else {
+            return;
+        };
+        if let Err(error) = self.net.direct.send(SocketAddr::new(own, app.port()), to, payload) {
+            debug!(%app, %to, %error, "an answer of a published port was lost");
+        }
+    }
+
+    /// `None` while no tunnel stands: the datagram is lost, as on any network.
+    fn open(self: &Rc<Self>, app: SocketAddr, to: SocketAddr) -> Option<Flow> {
+        let asks = self.net.names.answers_at(to);
+        if !self.link.config.outgoing_udp && !asks {
+            return self.open_direct(app, to);
+        }
+        let to_agent = OrigDst(self.net.names.remote(to));
+        let stream = self.link.tunnel_now()?.open(Open::Connect(Protocol::Udp, to_agent));
+        let this = Rc::downgrade(self);
+        stream.on_datagram(move |payload| {
+            if let Some(this) = this.upgrade() {
+                this.answer(app, to, payload);
+            }
+        });
+        Some(Flow::new(Path::Tunnel(stream), if asks { DNS_IDLE } else { IDLE }))
+    }
+
+    fn open_direct(self: &Rc<Self>, app: SocketAddr, to: SocketAddr) -> Option<Flow> {
+        let socket = match direct_socket(to) {
+            Ok(socket) => Rc::new(socket),
+            Err(error) => {
+                debug!(%to, %error, "a datagram could not go out directly");
+                return None;
+            }
+        };
+        let (this, answers) = (Rc::downgrade(self), socket.clone());
+        self.link.tasks.spawn_local(async move {
+            let key = Key::Outgoing { app, to };
+            loop {
+                let received = receive(&answers, |payload| {
+                    if let Some(this) = this.upgrade() {
+                        this.heard(key);
+                        this.deliver(to, app, payload);
+                    }
+                });
+                let silent = tokio::time::timeout(IDLE, received).await.is_err();
+                if silent || this.upgrade().is_none() {
+                    return;
+                }
+            }
+        });
+        Some(Flow::new(Path::Direct(socket), IDLE))
+    }
+
+    fn answer(self: &Rc<Self>, app: SocketAddr, to: SocketAddr, payload: Bytes) {
+        let key = Key::Outgoing { app, to };
+        self.heard(key);
+        if !self.net.names.ask_docker(to) || !names::failed(&payload) {
+            return self.deliver(to, app, &payload);
+        }
+        let question = self.flows.borrow_mut().get_mut(&key).and_then(|flow| flow.recall(&payload));
+        let Some(question) = question else { return self.deliver(to, app, &payload) };
+        let this = self.clone();
+        self.link.tasks.spawn_local(async move {
+            let answer = names::ask_embedded(&question).await.unwrap_or(payload);
+            this.deliver(to, app, &answer);
+        });
+    }
+
+    fn heard(&self, key: Key) {
+        if let Ok(mut flows) = self.flows.try_borrow_mut()
+            && let Some(flow) = flows.get_mut(&key)
+        {
+            flow.heard = Instant::now();
+        }
+    }
+
+    fn deliver(&self, from: SocketAddr, app: SocketAddr, payload: &[u8]) {
+        if let Err(error) = self.net.sender.send(from, app, payload) {
+            debug!(%from, %app, %error, "a datagram for the app was lost");
+        }
+    }
+}
+
+impl Flow {
+    fn new(path: Path, idle: Duration) -> Self {
+        Self { path, heard: Instant::now(), idle, questions: VecDeque::new() }
+    }
+
+    fn send(&mut self, payload: &[u8]) {
+        self.heard = Instant::now();
+        match &self.path {
+            Path::Tunnel(stream) => {
+                stream.send_datagram(payload);
+            }
+            Path::Direct(socket) => {
+                // Not `try_send`: that drops the first one, before the socket was ever polled.
+                let _ = SockRef::from(&**socket).send(payload);
+            }
+            Path::Copied { .. } => {}
+        }
+    }
+
+    fn is_broken(&self) -> bool {
+        matches!(&self.path, Path::Tunnel(stream) if stream.is_broken())
+    }
+
+    fn remember(&mut self, question: &[u8]) {
+        if self.questions.len() == QUESTIONS {
+            self.questions.pop_front();
+        }
+        self.questions.push_back(Bytes::copy_from_slice(question));
+    }
+
+    fn recall(&mut self, answer: &[u8]) -> Option<Bytes> {
+        let at =
+            self.questions.iter().position(|question| names::id(question) == names::id(answer))?;
+        self.questions.remove(at)
+    }
+}
+
+fn direct_socket(to: SocketAddr) -> io::Result<UdpSocket> {
+    let any = match to {
+        SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+        SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
+    };
+    let socket = std::net::UdpSocket::bind(any)?;
+    SockRef::from(&socket).set_mark(MARK_DIRECT)?;
+    socket.set_nonblocking(true)?;
+    socket.connect(to)?;
+    UdpSocket::from_std(socket)
+}

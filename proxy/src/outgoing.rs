@@ -1,0 +1,58 @@
+//! The app's connections: the kernel hands them to us, whatever their address and port.
+
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use mirrord_protocol::control::Protocol;
+use mirrord_protocol::frame::{Open, OrigDst};
+use mirrord_tunnel::{Answers, Tunnel};
+use tokio::net::{TcpListener, TcpStream};
+use tracing::warn;
+
+use crate::link::Link;
+use crate::names::Names;
+
+/// Takes connections as long as the process lives; while no tunnel stands they wait.
+pub(crate) async fn accept(
+    link: Rc<Link>,
+    names: Rc<Names>,
+    listener: TcpListener,
+) -> anyhow::Error {
+    loop {
+        let accepted = listener.accept().await;
+        let Some(tunnel) = link.tunnel().await else {
+            return anyhow::anyhow!("the proxy is going");
+        };
+        match accepted {
+            Ok((socket, _)) => {
+                if let Err(error) = relay(&link, &tunnel, &names, &listener, socket) {
+                    warn!(%error, "a connection of the app was lost");
+                }
+            }
+            Err(error) => {
+                // Out of file descriptors, most likely: the app's connection waits.
+                warn!(%error, "accepting a connection of the app failed");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+fn relay(
+    link: &Link,
+    tunnel: &Tunnel,
+    names: &Names,
+    listener: &TcpListener,
+    socket: TcpStream,
+) -> io::Result<()> {
+    let to = socket.local_addr()?;
+    if to == listener.local_addr()? {
+        // Connected to the listener itself, not steered to it: there is nowhere to go.
+        return Ok(());
+    }
+    let to = OrigDst(names.remote(to));
+    let stream = tunnel.open(Open::Connect(Protocol::Tcp, to));
+    link.tasks.spawn_local(stream.relay(socket, Answers::Sent));
+    Ok(())
+}
