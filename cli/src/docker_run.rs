@@ -1,0 +1,17 @@
+//! `docker run`, read as docker reads it.
+//!
+//! ```text
+//!  words ──parse──► DockerRun ──place──► Rehomed (the sidecar's) + the words that docker gets
+//!            ▲                     ▲
+//!          table: every flag, its grammar and its place
+//! ```
+
+pub mod env_file;
+pub mod network;
+pub mod parse;
+pub mod ports;
+pub mod rehome;
+pub mod table;
+
+pub use parse::{DockerRun, Line};
+pub use rehome::Rehomed;

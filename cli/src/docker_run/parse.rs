@@ -1,0 +1,307 @@
+//! The grammar of docker's command line, which is that of Go's pflag.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+use super::table::{FlagSpec, GLOBAL, RUN, Takes};
+use crate::failure::{Failure, nearest};
+
+/// What a line that begins with `docker` asks for.
+#[derive(Debug)]
+pub enum Line {
+    /// A container to stand in the target's place.
+    Run(Box<DockerRun>),
+    /// Something that docker answers by itself, like `docker run --help`.
+    Docker,
+}
+
+/// A `docker run` line.
+#[derive(Debug)]
+pub struct DockerRun {
+    /// Flags between `docker` and its command.
+    pub globals: Vec<Flag>,
+    /// `run`, or `container run`.
+    pub verb: Vec<&'static str>,
+    /// Flags of `run`, in their order.
+    pub flags: Vec<Flag>,
+    /// The image, the command and its arguments: never touched.
+    pub rest: Vec<OsString>,
+}
+
+/// A flag as it was given.
+#[derive(Debug, Clone)]
+pub struct Flag {
+    /// Which one.
+    pub spec: &'static FlagSpec,
+    /// Its value; `None` for a switch without one.
+    pub value: Option<OsString>,
+}
+
+/// Why a line cannot be understood; docker's own words where docker refuses it too.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum ParseError {
+    /// A long flag that docker does not have.
+    #[error("unknown flag: --{0}")]
+    UnknownFlag(String),
+    /// A one-letter flag that docker does not have.
+    #[error("unknown shorthand flag: '{0}' in -{1}")]
+    UnknownShorthand(char, String),
+    /// A long flag without its value.
+    #[error("flag needs an argument: --{0}")]
+    NeedsValue(&'static str),
+    /// A one-letter flag without its value.
+    #[error("flag needs an argument: '{0}' in -{1}")]
+    ShorthandNeedsValue(char, String),
+    /// A word like `--=x`.
+    #[error("bad flag syntax: {0}")]
+    BadSyntax(String),
+    /// A switch with a value that is neither true nor false.
+    #[error("invalid argument {value:?} for \"--{flag}\" flag: it is neither true nor false")]
+    NotABool {
+        /// The flag's long name.
+        flag: &'static str,
+        /// What was given.
+        value: String,
+    },
+    /// `docker run` alone.
+    #[error("'docker run' requires at least 1 argument")]
+    NoImage,
+    /// `docker` alone.
+    #[error("nothing follows 'docker'")]
+    NoCommand,
+    /// A docker command that no container comes from.
+    #[error("'docker {0}' does not start a container in a target's place")]
+    OtherCommand(String),
+}
+
+impl From<ParseError> for Failure {
+    fn from(error: ParseError) -> Self {
+        let hint = match &error {
+            ParseError::UnknownFlag(name) => {
+                let known = RUN.iter().map(|flag| flag.long);
+                match nearest(name, known).first() {
+                    Some(near) => format!("did you mean --{near}? see 'docker run --help'"),
+                    None => "see 'docker run --help'; mirrord's own options stand before 'docker'"
+                        .to_owned(),
+                }
+            }
+            ParseError::NoCommand | ParseError::OtherCommand(_) => {
+                "use 'mirrord -t container/NAME docker run [FLAGS] IMAGE [COMMAND]'".to_owned()
+            }
+            _ => "see 'docker run --help'".to_owned(),
+        };
+        Failure::new(error.to_string()).hint(hint)
+    }
+}
+
+/// Reads the words after `docker`.
+pub fn line(words: &[OsString]) -> Result<Line, ParseError> {
+    let (globals, rest) = flags(words, GLOBAL)?;
+    if has_switch(&globals, &["help", "version"]) {
+        return Ok(Line::Docker);
+    }
+    let word = |at: usize| rest.get(at).and_then(|word| word.to_str());
+    let (verb, words) = match (word(0), word(1)) {
+        (Some("run"), _) => (vec!["run"], &rest[1..]),
+        (Some("container"), Some("run")) => (vec!["container", "run"], &rest[2..]),
+        (Some("container"), Some(other)) => {
+            return Err(ParseError::OtherCommand(format!("container {other}")));
+        }
+        (Some(other), _) => return Err(ParseError::OtherCommand(other.to_owned())),
+        (None, _) => return Err(ParseError::NoCommand),
+    };
+    let (flags, rest) = flags(words, RUN)?;
+    if has_switch(&flags, &["help"]) {
+        return Ok(Line::Docker);
+    }
+    if rest.is_empty() {
+        return Err(ParseError::NoImage);
+    }
+    Ok(Line::Run(Box::new(DockerRun {
+        globals,
+        verb,
+        flags,
+        rest: rest.to_vec(),
+    })))
+}
+
+fn has_switch(flags: &[Flag], names: &[&str]) -> bool {
+    flags.iter().any(|flag| names.contains(&flag.spec.long))
+}
+
+/// Splits leading flags from the words behind them.
+fn flags<'a>(
+    mut words: &'a [OsString],
+    table: &'static [FlagSpec],
+) -> Result<(Vec<Flag>, &'a [OsString]), ParseError> {
+    let mut flags = Vec::new();
+    while let Some((word, behind)) = words.split_first() {
+        let bytes = word.as_bytes();
+        if bytes.len() < 2 || bytes[0] != b'-' {
+            break;
+        }
+        words = behind;
+        if bytes == b"--" {
+            break;
+        }
+        words = match bytes.strip_prefix(b"--") {
+            Some(long) => long_flag(long, words, table, &mut flags)?,
+            None => cluster(&bytes[1..], words, table, &mut flags)?,
+        };
+    }
+    Ok((flags, words))
+}
+
+fn long_flag<'a>(
+    word: &[u8],
+    behind: &'a [OsString],
+    table: &'static [FlagSpec],
+    flags: &mut Vec<Flag>,
+) -> Result<&'a [OsString], ParseError> {
+    if matches!(word.first(), Some(b'-' | b'=')) {
+        return Err(ParseError::BadSyntax(format!("--{}", lossy(word))));
+    }
+    let equals = word.iter().position(|byte| *byte == b'=');
+    let (name, value) = match equals {
+        Some(at) => (
+            &word[..at],
+            Some(OsString::from_vec(word[at + 1..].to_vec())),
+        ),
+        None => (word, None),
+    };
+    let name = lossy(name);
+    let spec = table
+        .iter()
+        .find(|spec| spec.long == name)
+        .ok_or(ParseError::UnknownFlag(name))?;
+    let (value, behind) = match (value, spec.takes, behind.split_first()) {
+        (Some(value), _, _) => (Some(value), behind),
+        (None, Takes::Nothing, _) => (None, behind),
+        (None, Takes::Value, Some((next, behind))) => (Some(next.clone()), behind),
+        (None, Takes::Value, None) => return Err(ParseError::NeedsValue(spec.long)),
+    };
+    push(flags, spec, value)?;
+    Ok(behind)
+}
+
+/// `-itd`, `-p8080:80`, `-e=A=1`.
+fn cluster<'a>(
+    word: &[u8],
+    behind: &'a [OsString],
+    table: &'static [FlagSpec],
+    flags: &mut Vec<Flag>,
+) -> Result<&'a [OsString], ParseError> {
+    let mut letters = word;
+    while let Some((letter, after)) = letters.split_first() {
+        let letter = char::from(*letter);
+        let spec = table
+            .iter()
+            .find(|spec| spec.short == Some(letter))
+            .ok_or_else(|| ParseError::UnknownShorthand(letter, lossy(letters)))?;
+        let rest = |bytes: &[u8]| Some(OsString::from_vec(bytes.to_vec()));
+        if after.len() > 1 && after[0] == b'=' {
+            push(flags, spec, rest(&after[1..]))?;
+            return Ok(behind);
+        }
+        if spec.takes == Takes::Nothing {
+            push(flags, spec, None)?;
+            letters = after;
+            continue;
+        }
+        if !after.is_empty() {
+            push(flags, spec, rest(after))?;
+            return Ok(behind);
+        }
+        let Some((next, behind)) = behind.split_first() else {
+            return Err(ParseError::ShorthandNeedsValue(letter, lossy(letters)));
+        };
+        push(flags, spec, Some(next.clone()))?;
+        return Ok(behind);
+    }
+    Ok(behind)
+}
+
+fn push(
+    flags: &mut Vec<Flag>,
+    spec: &'static FlagSpec,
+    value: Option<OsString>,
+) -> Result<(), ParseError> {
+    let flag = Flag { spec, value };
+    if spec.takes == Takes::Nothing {
+        flag.switched_on()?;
+    }
+    flags.push(flag);
+    Ok(())
+}
+
+fn lossy(bytes: &[u8]) -> String {
+    OsStr::from_bytes(bytes).to_string_lossy().into_owned()
+}
+
+impl Flag {
+    /// The flag's value as text, empty for a switch.
+    pub fn text(&self) -> String {
+        self.value
+            .as_deref()
+            .map(|value| value.to_string_lossy().into_owned())
+            .unwrap_or_default()
+    }
+
+    /// The flag as one word.
+    pub fn word(&self) -> OsString {
+        let mut word = OsString::from(format!("--{}", self.spec.long));
+        if let Some(value) = &self.value {
+            word.push("=");
+            word.push(value);
+        }
+        word
+    }
+
+    /// What a switch is set to, by the rules of Go's `ParseBool`.
+    fn switched_on(&self) -> Result<bool, ParseError> {
+        match self.text().as_str() {
+            "" if self.value.is_none() => Ok(true),
+            "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+            "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+            other => Err(ParseError::NotABool {
+                flag: self.spec.long,
+                value: other.to_owned(),
+            }),
+        }
+    }
+}
+
+impl DockerRun {
+    /// The values of a flag that can be repeated.
+    pub fn values(&self, long: &str) -> impl Iterator<Item = String> {
+        let flags = self.flags.iter().filter(move |flag| flag.spec.long == long);
+        flags.map(Flag::text)
+    }
+
+    /// Whether a switch is on; the last one counts.
+    pub fn switch(&self, long: &str) -> bool {
+        let last = self.flags.iter().rev().find(|flag| flag.spec.long == long);
+        last.is_some_and(|flag| flag.switched_on().unwrap_or(false))
+    }
+
+    /// The value of a flag between `docker` and `run`; the last one counts.
+    pub fn global(&self, long: &str) -> Option<String> {
+        self.globals
+            .iter()
+            .rev()
+            .find(|flag| flag.spec.long == long)
+            .map(Flag::text)
+    }
+
+    /// The image's name.
+    pub fn image(&self) -> String {
+        self.rest
+            .first()
+            .map(|word| word.to_string_lossy().into_owned())
+            .unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+#[path = "parse_tests.rs"]
+mod tests;

@@ -1,0 +1,270 @@
+//! Every flag of `docker run`: its grammar and where it goes.
+
+/// One flag as docker's own parser knows it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct FlagSpec {
+    /// The long name, without dashes.
+    pub long: &'static str,
+    /// The one-letter name.
+    pub short: Option<char>,
+    /// Whether it takes a value.
+    pub takes: Takes,
+    /// Where it goes.
+    pub place: Place,
+}
+
+/// Whether a flag takes a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Takes {
+    /// `--flag`, `--flag=true`, `--flag=false`.
+    Nothing,
+    /// `--flag VALUE`, `--flag=VALUE`.
+    Value,
+}
+
+/// Where a flag goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// To docker, as it is.
+    Pass,
+    /// To the sidecar, which owns the network namespace that the container joins.
+    Sidecar,
+    /// To docker, and looked at on the way: the reason.
+    Handled(&'static str),
+    /// Nowhere yet: the reason, and what to do instead.
+    Refused(&'static str, &'static str),
+}
+
+const fn value(long: &'static str) -> FlagSpec {
+    FlagSpec {
+        long,
+        short: None,
+        takes: Takes::Value,
+        place: Place::Pass,
+    }
+}
+
+const fn switch(long: &'static str) -> FlagSpec {
+    FlagSpec {
+        long,
+        short: None,
+        takes: Takes::Nothing,
+        place: Place::Pass,
+    }
+}
+
+impl FlagSpec {
+    const fn short(mut self, short: char) -> Self {
+        self.short = Some(short);
+        self
+    }
+
+    const fn sidecar(mut self) -> Self {
+        self.place = Place::Sidecar;
+        self
+    }
+
+    const fn handled(mut self, why: &'static str) -> Self {
+        self.place = Place::Handled(why);
+        self
+    }
+
+    const fn refused(mut self, why: &'static str, instead: &'static str) -> Self {
+        self.place = Place::Refused(why, instead);
+        self
+    }
+}
+
+/// The flags of `docker run`, those of older and newer clients and the hidden ones included.
+pub const RUN: &[FlagSpec] = &[
+    value("add-host").sidecar(),
+    value("annotation"),
+    value("attach").short('a'),
+    value("blkio-weight"),
+    value("blkio-weight-device"),
+    value("cap-add"),
+    value("cap-drop"),
+    value("cgroup-parent"),
+    value("cgroupns"),
+    value("cidfile"),
+    value("cpu-count"),
+    value("cpu-percent"),
+    value("cpu-period"),
+    value("cpu-quota"),
+    value("cpu-rt-period"),
+    value("cpu-rt-runtime"),
+    value("cpu-shares").short('c'),
+    value("cpus"),
+    value("cpuset-cpus"),
+    value("cpuset-mems"),
+    switch("detach").short('d').refused(
+        "a session in the background is not supported yet",
+        "leave -d out",
+    ),
+    value("detach-keys"),
+    value("device"),
+    value("device-cgroup-rule"),
+    value("device-read-bps"),
+    value("device-read-iops"),
+    value("device-write-bps"),
+    value("device-write-iops"),
+    switch("disable-content-trust"),
+    value("dns").sidecar(),
+    value("dns-opt").sidecar(),
+    value("dns-option").sidecar(),
+    value("dns-search").sidecar(),
+    value("domainname").sidecar(),
+    value("entrypoint"),
+    value("env")
+        .short('e')
+        .handled("its names are not taken from the target"),
+    value("env-file").handled("its names are not taken from the target"),
+    value("expose").sidecar(),
+    value("gpus"),
+    value("group-add"),
+    value("health-cmd"),
+    value("health-interval"),
+    value("health-retries"),
+    value("health-start-interval"),
+    value("health-start-period"),
+    value("health-timeout"),
+    switch("help").handled("docker prints its own help"),
+    value("hostname").short('h').sidecar(),
+    switch("init"),
+    switch("interactive").short('i'),
+    value("io-maxbandwidth"),
+    value("io-maxiops"),
+    value("ip").sidecar(),
+    value("ip6").sidecar(),
+    value("ipc"),
+    value("isolation"),
+    value("kernel-memory"),
+    value("label").short('l'),
+    value("label-file"),
+    value("link").sidecar(),
+    value("link-local-ip").sidecar(),
+    value("log-driver"),
+    value("log-opt"),
+    value("mac-address").sidecar(),
+    value("memory").short('m'),
+    value("memory-reservation"),
+    value("memory-swap"),
+    value("memory-swappiness"),
+    value("mount"),
+    value("name"),
+    value("net").sidecar(),
+    value("net-alias").sidecar(),
+    value("network").sidecar(),
+    value("network-alias").sidecar(),
+    switch("no-healthcheck"),
+    switch("oom-kill-disable"),
+    value("oom-score-adj"),
+    value("pid"),
+    value("pids-limit"),
+    value("platform"),
+    switch("privileged"),
+    value("publish").short('p').sidecar(),
+    switch("publish-all").short('P').sidecar(),
+    value("pull"),
+    switch("quiet").short('q'),
+    switch("read-only"),
+    value("restart").handled("every policy but `no` is refused"),
+    switch("rm"),
+    value("runtime"),
+    value("security-opt"),
+    value("shm-size"),
+    switch("sig-proxy"),
+    value("stop-signal"),
+    value("stop-timeout"),
+    value("storage-opt"),
+    value("sysctl").handled("net.* goes to the sidecar, the rest to docker"),
+    value("tmpfs"),
+    switch("tty")
+        .short('t')
+        .handled("our own lines end as a raw terminal needs it"),
+    value("ulimit"),
+    switch("use-api-socket"),
+    value("user").short('u'),
+    value("userns"),
+    value("uts"),
+    value("volume").short('v'),
+    value("volume-driver"),
+    value("volumes-from"),
+    value("workdir").short('w'),
+];
+
+/// docker's flags between `docker` and its command.
+pub const GLOBAL: &[FlagSpec] = &[
+    value("config").handled("where the contexts are"),
+    value("context").short('c').handled("which engine"),
+    switch("debug").short('D'),
+    switch("help").handled("docker prints its own help"),
+    value("host").short('H').handled("which engine"),
+    value("log-level").short('l'),
+    switch("tls").handled("which engine"),
+    value("tlscacert").handled("which engine"),
+    value("tlscert").handled("which engine"),
+    value("tlskey").handled("which engine"),
+    switch("tlsverify").handled("which engine"),
+    switch("version")
+        .short('v')
+        .handled("docker prints its own version"),
+];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn no_name_stands_twice() {
+        for table in [RUN, GLOBAL] {
+            let long: BTreeSet<_> = table.iter().map(|flag| flag.long).collect();
+            let short: Vec<_> = table.iter().filter_map(|flag| flag.short).collect();
+            assert_eq!(long.len(), table.len());
+            assert_eq!(short.iter().collect::<BTreeSet<_>>().len(), short.len());
+        }
+    }
+
+    /// (long, short, takes a value) of every flag in a docker help text.
+    fn flags_of_help(help: &str) -> Vec<(String, Option<char>, bool)> {
+        help.lines()
+            .filter_map(|line| {
+                let words: Vec<&str> = line.split_whitespace().collect();
+                let at = words.iter().position(|word| word.starts_with("--"))?;
+                let short = match (at, words.first()) {
+                    (0, _) => None,
+                    (1, Some(first)) if first.starts_with('-') && first.ends_with(',') => {
+                        first.chars().nth(1)
+                    }
+                    _ => return None,
+                };
+                let indent = line.len() - line.trim_start().len();
+                let name_ends = line.find(words[at])? + words[at].len();
+                let takes = line[name_ends..].starts_with(' ')
+                    && !line[name_ends..].starts_with("  ")
+                    && words.len() > at + 1;
+                (indent <= 6).then(|| (words[at][2..].to_owned(), short, takes))
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_table_knows_every_flag_of_this_machines_docker() {
+        let Ok(output) = Command::new("docker").args(["run", "--help"]).output() else {
+            eprintln!("SKIPPED: there is no docker client on this machine");
+            return;
+        };
+        let flags = flags_of_help(&String::from_utf8_lossy(&output.stdout));
+        assert!(flags.len() > 80, "only {} flags understood", flags.len());
+        for (long, short, takes) in flags {
+            let Some(spec) = RUN.iter().find(|spec| spec.long == long) else {
+                panic!("docker run --{long} is not in the table");
+            };
+            assert_eq!(spec.short, short, "--{long}");
+            assert_eq!(spec.takes == Takes::Value, takes, "--{long}");
+        }
+    }
+}

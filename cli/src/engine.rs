@@ -1,0 +1,20 @@
+//! The Docker Engine, through its API.
+//!
+//! ```text
+//!  endpoint  which engine, as docker decides it      image       ours, from the running executable
+//!  connect   a client of the version both speak      containers  the sidecar and the agent
+//!  target    the container whose place is taken      clean       what a session leaves: nothing
+//! ```
+
+pub mod attached;
+pub mod clean;
+pub mod connect;
+pub mod containers;
+pub mod elf;
+pub mod endpoint;
+pub mod image;
+pub mod network;
+pub mod target;
+
+pub use connect::Engine;
+pub use endpoint::Endpoint;

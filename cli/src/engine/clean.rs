@@ -1,0 +1,164 @@
+//! What a session leaves in the engine: nothing.
+
+use std::collections::HashMap;
+
+use bollard::models::ContainerSummary;
+use bollard::query_parameters::{
+    ListContainersOptionsBuilder, RemoveContainerOptionsBuilder, StopContainerOptions,
+    WaitContainerOptionsBuilder,
+};
+use futures_util::StreamExt;
+use futures_util::future::join_all;
+
+use super::connect::{Engine, EngineError};
+use crate::session::SessionId;
+
+/// On everything that belongs to a session; its value is the session's id.
+pub const SESSION_LABEL: &str = "mirrord.session";
+/// On the sidecar and the agent; its value says which of the two it is.
+pub const ROLE_LABEL: &str = "mirrord.role";
+
+/// Stops the session's app and removes its sidecar and agent; doing so twice is no error.
+pub async fn clean(engine: &Engine, session: &SessionId) -> Result<(), EngineError> {
+    let (ours, apps): (Vec<_>, Vec<_>) = of_session(engine, session)
+        .await?
+        .into_iter()
+        .partition(|container| is_ours(container));
+    let (never_ran, ran): (Vec<_>, Vec<_>) =
+        apps.into_iter().partition(|app| state(app) == "created");
+    let (stops, removals) = tokio::join!(
+        join_all(ids(&ran).map(|id| stop(engine, id))),
+        join_all(
+            ids(&ours)
+                .chain(ids(&never_ran))
+                .map(|id| remove(engine, id))
+        ),
+    );
+    stops.into_iter().chain(removals).collect()
+}
+
+/// As [`clean`], with an engine whose version may not be known yet.
+pub async fn clean_any_version(engine: &Engine, session: &SessionId) -> Result<(), EngineError> {
+    match clean(engine, session).await {
+        Err(error) => match engine.with_version_of(&error) {
+            Some(engine) => clean(&engine, session).await,
+            None => Err(error),
+        },
+        Ok(()) => Ok(()),
+    }
+}
+
+/// Stops the session's app, as `docker stop` does.
+pub async fn stop_app(engine: &Engine, session: &SessionId) -> Result<(), EngineError> {
+    let containers = of_session(engine, session).await?;
+    let apps: Vec<_> = containers
+        .into_iter()
+        .filter(|container| !is_ours(container))
+        .collect();
+    join_all(ids(&apps).map(|id| stop(engine, id)))
+        .await
+        .into_iter()
+        .collect()
+}
+
+/// The ids of the session's app containers that run.
+pub async fn running_apps(
+    engine: &Engine,
+    session: &SessionId,
+) -> Result<Vec<String>, EngineError> {
+    let containers = of_session(engine, session).await?;
+    let apps = containers
+        .into_iter()
+        .filter(|container| !is_ours(container));
+    let running =
+        apps.filter(|app| matches!(state(app).as_str(), "running" | "paused" | "restarting"));
+    Ok(running.filter_map(|app| app.id).collect())
+}
+
+/// Waits until a container has been removed; one that is not there has been.
+pub async fn removed(engine: &Engine, id: &str) {
+    wait(engine, id, "removed").await;
+}
+
+/// Waits until a container does not run; one that is not there does not.
+pub async fn not_running(engine: &Engine, id: &str) {
+    wait(engine, id, "not-running").await;
+}
+
+async fn wait(engine: &Engine, id: &str, condition: &str) {
+    let options = WaitContainerOptionsBuilder::default()
+        .condition(condition)
+        .build();
+    let mut waiting = std::pin::pin!(engine.api().wait_container(id, Some(options)));
+    while waiting.next().await.is_some() {}
+}
+
+/// Removes a container with its anonymous volumes, running or not.
+pub async fn remove(engine: &Engine, id: &str) -> Result<(), EngineError> {
+    let options = RemoveContainerOptionsBuilder::default()
+        .force(true)
+        .v(true)
+        .build();
+    match engine.api().remove_container(id, Some(options)).await {
+        Ok(()) => Ok(()),
+        Err(error) => match engine.explain("cannot remove a container of the session", error) {
+            EngineError::Refused { status: 404, .. } => Ok(()),
+            // It is being removed already.
+            EngineError::Refused { status: 409, .. } => {
+                removed(engine, id).await;
+                Ok(())
+            }
+            error => Err(error),
+        },
+    }
+}
+
+async fn stop(engine: &Engine, id: &str) -> Result<(), EngineError> {
+    match engine
+        .api()
+        .stop_container(id, None::<StopContainerOptions>)
+        .await
+    {
+        Ok(()) => Ok(()),
+        Err(error) => match engine.explain("cannot stop the session's container", error) {
+            EngineError::Refused {
+                status: 304 | 404, ..
+            } => Ok(()),
+            error => Err(error),
+        },
+    }
+}
+
+async fn of_session(
+    engine: &Engine,
+    session: &SessionId,
+) -> Result<Vec<ContainerSummary>, EngineError> {
+    let filters = HashMap::from([("label", vec![format!("{SESSION_LABEL}={session}")])]);
+    let options = ListContainersOptionsBuilder::default()
+        .all(true)
+        .filters(&filters)
+        .build();
+    let containers = engine.api().list_containers(Some(options)).await;
+    containers.map_err(|error| engine.explain("cannot list the session's containers", error))
+}
+
+fn state(container: &ContainerSummary) -> String {
+    container
+        .state
+        .as_ref()
+        .map(ToString::to_string)
+        .unwrap_or_default()
+}
+
+fn is_ours(container: &ContainerSummary) -> bool {
+    container
+        .labels
+        .as_ref()
+        .is_some_and(|labels| labels.contains_key(ROLE_LABEL))
+}
+
+fn ids(containers: &[ContainerSummary]) -> impl Iterator<Item = &str> {
+    containers
+        .iter()
+        .filter_map(|container| container.id.as_deref())
+}

@@ -1,0 +1,260 @@
+//! A client of the engine, of an API version that both speak.
+
+use std::io::ErrorKind;
+
+use bollard::errors::Error as BollardError;
+use bollard::{ClientVersion, Docker};
+
+use super::Endpoint;
+use crate::failure::Failure;
+
+/// What we speak first: the newest that every supported engine speaks.
+const PREFERRED: ClientVersion = ClientVersion {
+    major_version: 1,
+    minor_version: 44,
+};
+/// The first version of engines that know CAP_BPF.
+const KNOWS_BPF: usize = 42;
+/// The first version that attaches several networks at once.
+const SEVERAL_NETWORKS: usize = 44;
+/// Seconds that a request may take to be answered.
+const TIMEOUT: u64 = 120;
+
+/// An engine that answers.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    docker: Docker,
+    endpoint: Endpoint,
+}
+
+/// Why the engine cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// Nothing answers there.
+    #[error("no Docker Engine answers at {host} ({from})")]
+    Unreachable {
+        /// Its address.
+        host: String,
+        /// Who named it.
+        from: String,
+        /// What went wrong.
+        cause: String,
+    },
+    /// The socket is there and is not ours.
+    #[error("no permission to use the Docker Engine at {host} ({from})")]
+    Permission {
+        /// Its address.
+        host: String,
+        /// Who named it.
+        from: String,
+    },
+    /// It answered with an error.
+    #[error("{doing}")]
+    Refused {
+        /// What was being done.
+        doing: String,
+        /// HTTP's status code.
+        status: u16,
+        /// The engine's own words.
+        message: String,
+    },
+    /// Anything else.
+    #[error("{doing}")]
+    Other {
+        /// What was being done.
+        doing: String,
+        /// What went wrong.
+        cause: String,
+    },
+}
+
+impl From<EngineError> for Failure {
+    fn from(error: EngineError) -> Self {
+        let failure = Failure::new(error.to_string());
+        match error {
+            EngineError::Unreachable { host, cause, .. } => failure.because(cause).hint(
+                match host.starts_with("unix:") {
+                    true => "start Docker, or name another engine with DOCKER_HOST or 'docker context use'",
+                    false => "check the address: it comes from -H, --context, DOCKER_HOST or 'docker context ls'",
+                },
+            ),
+            EngineError::Permission { host, .. } => failure.hint(format!(
+                "add yourself to the group of {} ('sudo usermod -aG docker $USER', then log in again), or use sudo",
+                host.trim_start_matches("unix://")
+            )),
+            EngineError::Refused { message, .. } => failure.because(message),
+            EngineError::Other { cause, .. } => failure.because(cause),
+        }
+    }
+}
+
+impl EngineError {
+    /// Whether the engine said that the thing does not exist.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Refused { status: 404, .. })
+    }
+
+    /// Whether no engine could be talked to at all.
+    pub fn is_no_engine(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::Permission { .. })
+    }
+
+    /// The engine's own words, empty if it said nothing.
+    pub fn message(&self) -> &str {
+        match self {
+            Self::Refused { message, .. } => message,
+            _ => "",
+        }
+    }
+}
+
+impl Engine {
+    /// A client; nothing is sent yet.
+    pub fn new(endpoint: &Endpoint) -> Result<Self, EngineError> {
+        let host = endpoint.host.as_str();
+        let docker = match host.starts_with("unix:") {
+            true => Docker::connect_with_unix(host, TIMEOUT, &PREFERRED),
+            false => Docker::connect_with_http(host, TIMEOUT, &PREFERRED),
+        };
+        let docker = docker.map_err(|error| explain(endpoint, "connecting", error))?;
+        Ok(Self {
+            docker,
+            endpoint: endpoint.clone(),
+        })
+    }
+
+    /// The same with the version that `error` says the engine speaks, if that is what it says.
+    pub fn with_version_of(&self, error: &EngineError) -> Option<Self> {
+        let version = spoken_version(error.message())?;
+        let host = self.endpoint.host.as_str();
+        let docker = match host.starts_with("unix:") {
+            true => Docker::connect_with_unix(host, TIMEOUT, &version),
+            false => Docker::connect_with_http(host, TIMEOUT, &version),
+        };
+        Some(Self {
+            docker: docker.ok()?,
+            endpoint: self.endpoint.clone(),
+        })
+    }
+
+    /// The client itself.
+    pub fn api(&self) -> &Docker {
+        &self.docker
+    }
+
+    /// Whether it is likely to know CAP_BPF.
+    pub fn knows_bpf(&self) -> bool {
+        self.docker.client_version().minor_version >= KNOWS_BPF
+    }
+
+    /// Whether a container can be created in several networks.
+    pub fn several_networks(&self) -> bool {
+        self.docker.client_version().minor_version >= SEVERAL_NETWORKS
+    }
+
+    /// Says what an error means, and what was being done.
+    pub fn explain(&self, doing: &str, error: BollardError) -> EngineError {
+        explain(&self.endpoint, doing, error)
+    }
+}
+
+fn explain(endpoint: &Endpoint, doing: &str, error: BollardError) -> EngineError {
+    let unreachable = |cause: String| EngineError::Unreachable {
+        host: endpoint.host.clone(),
+        from: endpoint.source.clone(),
+        cause,
+    };
+    match error {
+        BollardError::DockerResponseServerError {
+            status_code,
+            message,
+        } => EngineError::Refused {
+            doing: doing.to_owned(),
+            status: status_code,
+            message,
+        },
+        BollardError::SocketNotFoundError(path) => unreachable(socket_cause(&path)),
+        other => match io_cause(&other) {
+            Some(ErrorKind::PermissionDenied) => EngineError::Permission {
+                host: endpoint.host.clone(),
+                from: endpoint.source.clone(),
+            },
+            Some(kind) => unreachable(deepest(&other).unwrap_or_else(|| kind.to_string())),
+            None => EngineError::Other {
+                doing: doing.to_owned(),
+                cause: other.to_string(),
+            },
+        },
+    }
+}
+
+/// A path that cannot be seen may be forbidden rather than absent.
+fn socket_cause(path: &str) -> String {
+    match std::fs::metadata(path) {
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            format!("no permission to look at {path}")
+        }
+        _ => format!("there is no socket {path}"),
+    }
+}
+
+fn chain<'a>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
+    std::iter::successors(Some(error), |error| error.source())
+}
+
+fn io_cause(error: &BollardError) -> Option<ErrorKind> {
+    chain(error)
+        .filter_map(|error| error.downcast_ref::<std::io::Error>())
+        .last()
+        .map(|io| io.kind())
+}
+
+fn deepest(error: &BollardError) -> Option<String> {
+    chain(error).last().map(ToString::to_string)
+}
+
+/// `client version 1.44 is too new. Maximum supported API version is 1.41`, or the opposite.
+fn spoken_version(message: &str) -> Option<ClientVersion> {
+    let (_, version) = message.split_once("supported API version is ")?;
+    let version: String = version
+        .chars()
+        .take_while(|char| char.is_ascii_digit() || *char == '.')
+        .collect();
+    let (major, minor) = version.trim_end_matches('.').split_once('.')?;
+    Some(ClientVersion {
+        major_version: major.parse().ok()?,
+        minor_version: minor.parse().ok()?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_engine_names_the_version_it_speaks() {
+        let too_new = "client version 1.44 is too new. Maximum supported API version is 1.41";
+        let too_old =
+            "client version 1.44 is too old. Minimum supported API version is 1.48, please upgrade";
+        let minor = |text| spoken_version(text).map(|version| version.minor_version);
+        assert_eq!(minor(too_new), Some(41));
+        assert_eq!(minor(too_old), Some(48));
+        assert_eq!(minor("No such container"), None);
+    }
+
+    #[test]
+    fn a_socket_that_is_not_there_is_said_so() {
+        let endpoint = Endpoint {
+            host: "unix:///nowhere/docker.sock".to_owned(),
+            source: "DOCKER_HOST".to_owned(),
+        };
+        let failure = Failure::from(Engine::new(&endpoint).expect_err("nothing there"));
+        assert_eq!(
+            failure.sentence,
+            "no Docker Engine answers at unix:///nowhere/docker.sock (DOCKER_HOST)"
+        );
+        assert_eq!(failure.causes, ["there is no socket /nowhere/docker.sock"]);
+    }
+}

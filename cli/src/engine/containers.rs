@@ -1,0 +1,241 @@
+//! The sidecar and the agent.
+
+use std::collections::HashMap;
+
+use bollard::models::{ContainerCreateBody, HostConfig, HostConfigLogConfig};
+use bollard::query_parameters::{CreateContainerOptionsBuilder, StartContainerOptions};
+use mirrord_netns::SIDECAR_SYSCTLS;
+
+use super::clean::{ROLE_LABEL, SESSION_LABEL};
+use super::connect::{Engine, EngineError};
+use super::network;
+use super::target::Target;
+use crate::docker_run::Rehomed;
+use crate::session::SessionId;
+
+/// Lets the app, which has no capability, listen on any port.
+const ANY_PORT: (&str, &str) = ("net.ipv4.ip_unprivileged_port_start", "0");
+
+/// Which of our two containers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// The sidecar, in which the proxy runs.
+    Proxy,
+    /// The agent.
+    Agent,
+}
+
+impl Role {
+    /// Its word in labels, names and commands.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Proxy => "proxy",
+            Self::Agent => "agent",
+        }
+    }
+
+    fn capabilities(self, knows_bpf: bool) -> Vec<String> {
+        let bpf = if knows_bpf { "BPF" } else { "SYS_ADMIN" };
+        let own: &[&str] = match self {
+            Self::Proxy => &[],
+            Self::Agent => &["SYS_PTRACE", "DAC_READ_SEARCH"],
+        };
+        ["NET_ADMIN", "NET_RAW", bpf]
+            .iter()
+            .chain(own)
+            .map(|name| (*name).to_owned())
+            .collect()
+    }
+}
+
+/// The name of a session's container.
+pub fn name(role: Role, session: &SessionId) -> String {
+    format!("mirrord-{}-{session}", role.word())
+}
+
+/// What both containers have in common.
+pub struct Common<'a> {
+    /// Where they are created.
+    pub engine: &'a Engine,
+    /// Whose they are.
+    pub session: &'a SessionId,
+    /// Our image.
+    pub image: &'a str,
+}
+
+impl Common<'_> {
+    /// The sidecar, with the flags that the user gave for the namespace; its id.
+    pub async fn create_sidecar(
+        &self,
+        target: &Target,
+        rehomed: &Rehomed,
+        image_ports: &[String],
+    ) -> Result<String, EngineError> {
+        let mut body = self.body(Role::Proxy);
+        body.hostname = Some(target.hostname.clone());
+        body.domainname = target.domainname.clone();
+        let host = body.host_config.get_or_insert_default();
+        let sysctls = SIDECAR_SYSCTLS.iter().copied().chain([ANY_PORT]);
+        host.sysctls = Some(
+            sysctls
+                .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                .collect(),
+        );
+        network::apply(rehomed, image_ports, &mut body);
+        let later = self.networks_for_later(&mut body, rehomed);
+        let id = self.create(Role::Proxy, body).await?;
+        for name in later {
+            self.connect(&id, &name, rehomed).await?;
+        }
+        Ok(id)
+    }
+
+    /// The agent, in the target's namespaces and with the sidecar's volume; its id.
+    pub async fn create_agent(
+        &self,
+        target: &Target,
+        sidecar: &str,
+    ) -> Result<String, EngineError> {
+        let mut body = self.body(Role::Agent);
+        let host = body.host_config.get_or_insert_default();
+        host.network_mode = Some(format!("container:{}", target.id));
+        host.pid_mode = Some(target.pid_mode.clone());
+        host.volumes_from = Some(vec![sidecar.to_owned()]);
+        self.create(Role::Agent, body).await
+    }
+
+    /// Starts one of them.
+    pub async fn start(&self, id: &str) -> Result<(), EngineError> {
+        let started = self
+            .engine
+            .api()
+            .start_container(id, None::<StartContainerOptions>)
+            .await;
+        started.map_err(|error| {
+            self.engine
+                .explain("cannot start mirrord's container", error)
+        })
+    }
+
+    fn body(&self, role: Role) -> ContainerCreateBody {
+        let labels = HashMap::from([
+            (SESSION_LABEL.to_owned(), self.session.to_string()),
+            (ROLE_LABEL.to_owned(), role.word().to_owned()),
+        ]);
+        ContainerCreateBody {
+            image: Some(self.image.to_owned()),
+            cmd: Some(vec![role.word().to_owned()]),
+            labels: Some(labels),
+            attach_stdin: Some(true),
+            attach_stdout: Some(true),
+            attach_stderr: Some(true),
+            open_stdin: Some(true),
+            stdin_once: Some(true),
+            host_config: Some(HostConfig {
+                auto_remove: Some(true),
+                cap_drop: Some(vec!["ALL".to_owned()]),
+                cap_add: Some(role.capabilities(self.engine.knows_bpf())),
+                security_opt: Some(vec!["label=disable".into(), "no-new-privileges".into()]),
+                // What they write on standard output carries the target's environment.
+                log_config: Some(HostConfigLogConfig {
+                    typ: Some("none".to_owned()),
+                    config: None,
+                }),
+                ..HostConfig::default()
+            }),
+            ..ContainerCreateBody::default()
+        }
+    }
+
+    async fn create(&self, role: Role, body: ContainerCreateBody) -> Result<String, EngineError> {
+        let without_bpf = ContainerCreateBody {
+            host_config: body.host_config.clone().map(|host| HostConfig {
+                cap_add: Some(role.capabilities(false)),
+                ..host
+            }),
+            ..body.clone()
+        };
+        match self.create_once(role, body).await {
+            Err(error) if error.message().contains("CAP_BPF") => {
+                self.create_once(role, without_bpf).await
+            }
+            other => other,
+        }
+    }
+
+    async fn create_once(
+        &self,
+        role: Role,
+        body: ContainerCreateBody,
+    ) -> Result<String, EngineError> {
+        let name = name(role, self.session);
+        let options = CreateContainerOptionsBuilder::default().name(&name).build();
+        let doing = match role {
+            Role::Proxy => "cannot create the sidecar",
+            Role::Agent => "cannot create the agent",
+        };
+        let created = self
+            .engine
+            .api()
+            .create_container(Some(options), body)
+            .await;
+        Ok(created
+            .map_err(|error| self.engine.explain(doing, error))?
+            .id)
+    }
+
+    /// An older engine creates a container in one network; it joins the others afterwards.
+    fn networks_for_later(&self, body: &mut ContainerCreateBody, rehomed: &Rehomed) -> Vec<String> {
+        let endpoints = body
+            .networking_config
+            .as_mut()
+            .and_then(|config| config.endpoints_config.as_mut());
+        let Some(endpoints) = endpoints.filter(|_| !self.engine.several_networks()) else {
+            return Vec::new();
+        };
+        let later: Vec<String> = rehomed
+            .networks
+            .iter()
+            .skip(1)
+            .map(|network| network.name.clone())
+            .collect();
+        endpoints.retain(|name, _| !later.contains(name));
+        later
+    }
+
+    async fn connect(&self, id: &str, name: &str, rehomed: &Rehomed) -> Result<(), EngineError> {
+        let network = rehomed.networks.iter().find(|network| network.name == name);
+        let request = bollard::models::NetworkConnectRequest {
+            container: id.to_owned(),
+            endpoint_config: network.map(network::endpoint),
+        };
+        let connected = self.engine.api().connect_network(name, request).await;
+        connected.map_err(|error| {
+            self.engine.explain(
+                &format!("cannot connect the sidecar to the network {name}"),
+                error,
+            )
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_engine_without_cap_bpf_gets_sys_admin_instead() {
+        assert!(Role::Proxy.capabilities(true).contains(&"BPF".to_owned()));
+        assert!(
+            !Role::Proxy
+                .capabilities(true)
+                .contains(&"SYS_ADMIN".to_owned())
+        );
+        assert!(
+            Role::Agent
+                .capabilities(false)
+                .contains(&"SYS_ADMIN".to_owned())
+        );
+        assert!(!Role::Agent.capabilities(false).contains(&"BPF".to_owned()));
+    }
+}

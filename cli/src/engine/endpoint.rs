@@ -1,0 +1,301 @@
+//! Which engine a docker line talks to, decided as docker decides it.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::docker_run::DockerRun;
+use crate::failure::{Failure, nearest};
+
+const DEFAULT_HOST: &str = "unix:///var/run/docker.sock";
+
+/// Where an engine listens, and who said so.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endpoint {
+    /// `unix:///path` or `tcp://host:port`.
+    pub host: String,
+    /// Where that was found, for messages.
+    pub source: String,
+}
+
+/// Why the engine's address could not be found out.
+#[derive(Debug, thiserror::Error)]
+pub enum EndpointError {
+    /// `--context` beside `-H`.
+    #[error("conflicting options: either specify --host or --context, not both")]
+    Conflict,
+    /// A context that docker does not have.
+    #[error("context {name:?} does not exist")]
+    UnknownContext {
+        /// Its name.
+        name: String,
+        /// Those that do.
+        known: Vec<String>,
+    },
+    /// A file of docker's that is not what it should be.
+    #[error("cannot read {path}")]
+    File {
+        /// Which one.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A scheme that we cannot speak.
+    #[error("cannot talk to the engine at {0}")]
+    Scheme(String),
+    /// TLS, which is not there yet.
+    #[error("cannot talk TLS to the engine at {0} yet")]
+    Tls(String),
+}
+
+impl From<EndpointError> for Failure {
+    fn from(error: EndpointError) -> Self {
+        let hint = match &error {
+            EndpointError::Conflict => "leave one of the two out".to_owned(),
+            EndpointError::UnknownContext { name, known } => {
+                match nearest(name, known.iter().map(String::as_str)).first() {
+                    Some(near) => format!("did you mean {near}? see 'docker context ls'"),
+                    None => "see 'docker context ls'".to_owned(),
+                }
+            }
+            EndpointError::File { .. } => "see 'docker context ls'".to_owned(),
+            EndpointError::Scheme(_) | EndpointError::Tls(_) => {
+                "use a unix:// or tcp:// address, with -H, --context or DOCKER_HOST".to_owned()
+            }
+        };
+        let failure = Failure::new(error.to_string()).hint(hint);
+        match std::error::Error::source(&error) {
+            Some(cause) => failure.because(cause.to_string()),
+            None => failure,
+        }
+    }
+}
+
+/// What docker looks at to find its engine.
+#[derive(Debug, Default)]
+pub struct Sources {
+    /// `-H`.
+    pub host: Option<String>,
+    /// `--context`.
+    pub context: Option<String>,
+    /// `--config`, else `DOCKER_CONFIG`, else `~/.docker`.
+    pub config: PathBuf,
+    /// `DOCKER_HOST`.
+    pub env_host: Option<String>,
+    /// `DOCKER_CONTEXT`.
+    pub env_context: Option<String>,
+    /// `--tls…` or `DOCKER_TLS_VERIFY`.
+    pub tls: bool,
+}
+
+impl Sources {
+    /// Those of a line and of this process's environment.
+    pub fn of(run: &DockerRun) -> Self {
+        let set = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
+        let home = || PathBuf::from(set("HOME").unwrap_or_else(|| "/root".to_owned()));
+        let config = run.global("config").or_else(|| set("DOCKER_CONFIG"));
+        let tls_flags = ["tls", "tlsverify"];
+        Self {
+            host: run.global("host"),
+            context: run.global("context"),
+            config: config.map_or_else(|| home().join(".docker"), PathBuf::from),
+            env_host: set("DOCKER_HOST"),
+            env_context: set("DOCKER_CONTEXT"),
+            tls: set("DOCKER_TLS_VERIFY").is_some()
+                || tls_flags.iter().any(|flag| run.global(flag).is_some()),
+        }
+    }
+
+    /// The engine that they name.
+    pub fn resolve(&self) -> Result<Endpoint, EndpointError> {
+        let endpoint = self.pick()?;
+        match endpoint.host.split_once("://") {
+            Some(("tcp", _)) if self.tls => Err(EndpointError::Tls(endpoint.host)),
+            Some(("unix" | "tcp", _)) => Ok(endpoint),
+            _ => Err(EndpointError::Scheme(endpoint.host)),
+        }
+    }
+
+    fn pick(&self) -> Result<Endpoint, EndpointError> {
+        let found = |host: &str, source: String| {
+            Ok(Endpoint {
+                host: normal(host),
+                source,
+            })
+        };
+        match (&self.context, &self.host) {
+            (Some(_), Some(_)) => return Err(EndpointError::Conflict),
+            (Some(name), None) => return self.context(name, "--context"),
+            (None, Some(host)) => return found(host, "-H".to_owned()),
+            (None, None) => {}
+        }
+        if let Some(host) = &self.env_host {
+            return found(host, "DOCKER_HOST".to_owned());
+        }
+        if let Some(name) = &self.env_context {
+            return self.context(name, "DOCKER_CONTEXT");
+        }
+        let file = self.config.join("config.json");
+        match read_json(&file)?
+            .and_then(|config| config["currentContext"].as_str().map(str::to_owned))
+        {
+            Some(name) if !name.is_empty() => self.context(&name, &file.to_string_lossy()),
+            _ => found(DEFAULT_HOST, "docker's default".to_owned()),
+        }
+    }
+
+    fn context(&self, name: &str, said_by: &str) -> Result<Endpoint, EndpointError> {
+        if name == "default" {
+            let host = self.env_host.as_deref().unwrap_or(DEFAULT_HOST);
+            return Ok(Endpoint {
+                host: normal(host),
+                source: format!("{said_by} default"),
+            });
+        }
+        let mut known = vec!["default".to_owned()];
+        for meta in metas(&self.config.join("contexts/meta"))? {
+            let its_name = meta["Name"].as_str().unwrap_or_default();
+            if its_name == name {
+                let host = meta["Endpoints"]["docker"]["Host"]
+                    .as_str()
+                    .unwrap_or(DEFAULT_HOST);
+                return Ok(Endpoint {
+                    host: normal(host),
+                    source: format!("{said_by} {name}"),
+                });
+            }
+            known.push(its_name.to_owned());
+        }
+        Err(EndpointError::UnknownContext {
+            name: name.to_owned(),
+            known,
+        })
+    }
+}
+
+/// `host:port` is `tcp://host:port`, `:port` is this machine's.
+fn normal(host: &str) -> String {
+    let host = host.trim();
+    match host.split_once("://") {
+        Some(("unix", "")) => DEFAULT_HOST.to_owned(),
+        Some(_) => host.to_owned(),
+        None if host.starts_with('/') => format!("unix://{host}"),
+        None if host.starts_with(':') => format!("tcp://127.0.0.1{host}"),
+        None => format!("tcp://{host}"),
+    }
+}
+
+fn metas(folder: &Path) -> Result<Vec<Value>, EndpointError> {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return Ok(Vec::new());
+    };
+    let mut metas = Vec::new();
+    for entry in entries.flatten() {
+        metas.extend(read_json(&entry.path().join("meta.json"))?);
+    }
+    Ok(metas)
+}
+
+fn read_json(path: &Path) -> Result<Option<Value>, EndpointError> {
+    let failed = |source| EndpointError::File {
+        path: path.to_owned(),
+        source,
+    };
+    match fs::read(path) {
+        Ok(content) => serde_json::from_slice(&content)
+            .map(Some)
+            .map_err(|error| failed(error.into())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sources(config: &Path) -> Sources {
+        Sources {
+            config: config.to_owned(),
+            ..Sources::default()
+        }
+    }
+
+    fn with_context(current: &str) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().expect("a folder");
+        let meta = folder.path().join("contexts/meta/0123");
+        fs::create_dir_all(&meta).expect("a folder");
+        let text = r#"{"Name":"box","Metadata":{},"Endpoints":{"docker":{"Host":"unix:///run/box.sock"}}}"#;
+        fs::write(meta.join("meta.json"), text).expect("a context");
+        let config = format!(r#"{{"currentContext":"{current}"}}"#);
+        fs::write(folder.path().join("config.json"), config).expect("a config");
+        folder
+    }
+
+    fn host(sources: &Sources) -> String {
+        sources
+            .resolve()
+            .map(|endpoint| endpoint.host)
+            .unwrap_or_else(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_order_is_dockers() {
+        let folder = with_context("box");
+        let mut sources = sources(folder.path());
+        assert_eq!(host(&sources), "unix:///run/box.sock");
+        sources.env_context = Some("default".to_owned());
+        assert_eq!(host(&sources), DEFAULT_HOST);
+        sources.env_host = Some("tcp://there:2375".to_owned());
+        assert_eq!(host(&sources), "tcp://there:2375");
+        sources.context = Some("box".to_owned());
+        assert_eq!(host(&sources), "unix:///run/box.sock");
+        sources.host = Some("unix:///x".to_owned());
+        assert!(host(&sources).starts_with("conflicting options"));
+        sources.context = None;
+        assert_eq!(host(&sources), "unix:///x");
+    }
+
+    #[test]
+    fn without_any_word_it_is_dockers_default() {
+        assert_eq!(host(&sources(Path::new("/nowhere"))), DEFAULT_HOST);
+    }
+
+    #[test]
+    fn an_unknown_context_names_the_nearest() {
+        let folder = with_context("");
+        let sources = Sources {
+            context: Some("bxo".to_owned()),
+            ..sources(folder.path())
+        };
+        let failure = Failure::from(sources.resolve().expect_err("unknown"));
+        assert_eq!(failure.sentence, "context \"bxo\" does not exist");
+        let other = Sources {
+            context: Some("boxx".to_owned()),
+            ..sources
+        };
+        let failure = Failure::from(other.resolve().expect_err("unknown"));
+        assert!(
+            failure
+                .hint
+                .expect("a hint")
+                .starts_with("did you mean box?")
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_spoken_is_said() {
+        let mut sources = sources(Path::new("/nowhere"));
+        sources.host = Some("ssh://box".to_owned());
+        assert_eq!(host(&sources), "cannot talk to the engine at ssh://box");
+        sources.host = Some(":2376".to_owned());
+        sources.tls = true;
+        assert_eq!(
+            host(&sources),
+            "cannot talk TLS to the engine at tcp://127.0.0.1:2376 yet"
+        );
+    }
+}

@@ -1,0 +1,268 @@
+//! The container whose place is taken.
+
+use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum};
+use bollard::query_parameters::{InspectContainerOptions, ListContainersOptionsBuilder};
+
+use super::clean::SESSION_LABEL;
+use super::connect::{Engine, EngineError};
+use crate::failure::{Failure, nearest};
+
+/// A running container that can be a target.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// Its id.
+    pub id: String,
+    /// Its name, as docker shows it.
+    pub name: String,
+    /// Its host name.
+    pub hostname: String,
+    /// Its domain name, if it has one.
+    pub domainname: Option<String>,
+    /// Its process, as a joined pid namespace numbers it.
+    pub pid: u32,
+    /// Which pid namespace its agent joins.
+    pub pid_mode: String,
+}
+
+/// Why a container cannot be a target.
+#[derive(Debug, thiserror::Error)]
+pub enum TargetError {
+    /// No container has this name or id.
+    #[error("there is no container {name:?}")]
+    NotFound {
+        /// What was looked for.
+        name: String,
+        /// The containers that run.
+        running: Vec<String>,
+    },
+    /// The beginning of several ids.
+    #[error("{name:?} could be several containers")]
+    Several {
+        /// What was looked for.
+        name: String,
+        /// Which ones.
+        matches: Vec<String>,
+    },
+    /// It does not run.
+    #[error("the container {name} is not running: it is {state}")]
+    NotRunning {
+        /// Its name.
+        name: String,
+        /// Its state, with the exit code if it has one.
+        state: String,
+    },
+    /// It runs in a network namespace that a session must not touch.
+    #[error("the container {name} uses this machine's own network, which no session may redirect")]
+    HostNetwork {
+        /// Its name.
+        name: String,
+    },
+    /// It belongs to a session.
+    #[error("the container {name} belongs to a session of mirrord")]
+    Ours {
+        /// Its name.
+        name: String,
+    },
+    /// The engine.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
+impl From<TargetError> for Failure {
+    fn from(error: TargetError) -> Self {
+        let failure = Failure::new(error.to_string());
+        match error {
+            TargetError::NotFound { name, running } => {
+                failure.hint(not_found_hint(&name, &running))
+            }
+            TargetError::Several { matches, .. } => {
+                failure.hint(format!("say which: {}", matches.join(", ")))
+            }
+            TargetError::NotRunning { name, state } if state.starts_with("paused") => {
+                failure.hint(format!("continue it: docker unpause {name}"))
+            }
+            TargetError::NotRunning { name, .. } => {
+                failure.hint(format!("start it: docker start {name}"))
+            }
+            TargetError::HostNetwork { .. } => failure.hint("give the target a network of its own"),
+            TargetError::Ours { .. } => failure.hint("name the container that the session is for"),
+            TargetError::Engine(error) => error.into(),
+        }
+    }
+}
+
+fn not_found_hint(name: &str, running: &[String]) -> String {
+    let near = nearest(name, running.iter().map(String::as_str));
+    match (near.as_slice(), running) {
+        ([], []) => "no container is running; see 'docker ps -a'".to_owned(),
+        ([], all) if all.len() > 8 => {
+            format!("{} containers are running; see 'docker ps'", all.len())
+        }
+        ([], all) => format!("running are: {}", all.join(", ")),
+        (near, _) => format!("did you mean {}?", near.join(" or ")),
+    }
+}
+
+/// Finds the target and checks it.
+pub async fn find(engine: &Engine, name: &str) -> Result<Target, TargetError> {
+    let doing = format!("cannot look at the container {name:?}");
+    match inspect(engine, name).await {
+        Ok(found) => check(found),
+        Err(error) => {
+            let error = engine.explain(&doing, error);
+            if error
+                .message()
+                .to_lowercase()
+                .contains("multiple ids found")
+            {
+                let matches = running(engine, true).await?;
+                let matches = matches.into_iter().filter(|(id, _)| id.starts_with(name));
+                let matches = matches
+                    .map(|(id, name)| format!("{name} ({})", short(&id)))
+                    .collect();
+                return Err(TargetError::Several {
+                    name: name.to_owned(),
+                    matches,
+                });
+            }
+            if !error.is_not_found() {
+                return Err(error.into());
+            }
+            let running = running(engine, false)
+                .await?
+                .into_iter()
+                .map(|(_, name)| name)
+                .collect();
+            Err(TargetError::NotFound {
+                name: name.to_owned(),
+                running,
+            })
+        }
+    }
+}
+
+async fn inspect(
+    engine: &Engine,
+    name: &str,
+) -> Result<ContainerInspectResponse, bollard::errors::Error> {
+    engine
+        .api()
+        .inspect_container(name, None::<InspectContainerOptions>)
+        .await
+}
+
+/// Whether the target still runs as it did when it was found.
+pub async fn still_runs(engine: &Engine, target: &Target) -> bool {
+    let state = match inspect(engine, &target.id).await {
+        Ok(found) => found.state,
+        Err(_) => return false,
+    };
+    state.and_then(|state| state.running).unwrap_or(false)
+}
+
+fn short(id: &str) -> &str {
+    id.get(..12).unwrap_or(id)
+}
+
+/// Ids and names, without our own.
+async fn running(engine: &Engine, all: bool) -> Result<Vec<(String, String)>, EngineError> {
+    let options = ListContainersOptionsBuilder::default().all(all).build();
+    let containers = engine.api().list_containers(Some(options)).await;
+    let containers = containers.map_err(|error| engine.explain("cannot list containers", error))?;
+    let theirs = containers.into_iter().filter(|container| {
+        container
+            .labels
+            .as_ref()
+            .is_none_or(|labels| !labels.contains_key(SESSION_LABEL))
+    });
+    let mut list: Vec<(String, String)> = theirs
+        .filter_map(|container| {
+            let name = container
+                .names?
+                .into_iter()
+                .find(|name| name.rfind('/') == Some(0))?;
+            Some((container.id?, name.trim_start_matches('/').to_owned()))
+        })
+        .collect();
+    list.sort_by(|a, b| a.1.cmp(&b.1));
+    Ok(list)
+}
+
+fn check(found: ContainerInspectResponse) -> Result<Target, TargetError> {
+    let id = found.id.unwrap_or_default();
+    let name = found
+        .name
+        .unwrap_or_default()
+        .trim_start_matches('/')
+        .to_owned();
+    let config = found.config.unwrap_or_default();
+    let host = found.host_config.unwrap_or_default();
+    let state = found.state.unwrap_or_default();
+    if !state.running.unwrap_or(false) || state.paused.unwrap_or(false) {
+        let status = state
+            .status
+            .unwrap_or(ContainerStateStatusEnum::EMPTY)
+            .to_string();
+        let state = match (status.as_str(), state.exit_code) {
+            ("exited" | "dead", Some(code)) => format!("{status}, exit code {code}"),
+            _ => status,
+        };
+        return Err(TargetError::NotRunning { name, state });
+    }
+    if config
+        .labels
+        .as_ref()
+        .is_some_and(|labels| labels.contains_key(SESSION_LABEL))
+    {
+        return Err(TargetError::Ours { name });
+    }
+    if host.network_mode.as_deref() == Some("host") {
+        return Err(TargetError::HostNetwork { name });
+    }
+    let host_pid = host.pid_mode.as_deref() == Some("host");
+    Ok(Target {
+        pid: match host_pid {
+            true => state
+                .pid
+                .and_then(|pid| u32::try_from(pid).ok())
+                .unwrap_or(1),
+            false => 1,
+        },
+        pid_mode: if host_pid {
+            "host".to_owned()
+        } else {
+            format!("container:{id}")
+        },
+        hostname: config.hostname.unwrap_or_default(),
+        domainname: config.domainname.filter(|name| !name.is_empty()),
+        id,
+        name,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_absent_target_names_what_is_there() {
+        let failure = |name: &str, running: &[&str]| {
+            let running = running.iter().map(|name| (*name).to_owned()).collect();
+            Failure::from(TargetError::NotFound {
+                name: name.to_owned(),
+                running,
+            })
+        };
+        let close = failure("ordres", &["orders", "web"]);
+        assert_eq!(close.sentence, "there is no container \"ordres\"");
+        assert_eq!(close.hint.as_deref(), Some("did you mean orders?"));
+        assert_eq!(
+            failure("x", &["a", "b"]).hint.as_deref(),
+            Some("running are: a, b")
+        );
+        assert_eq!(
+            failure("x", &[]).hint.as_deref(),
+            Some("no container is running; see 'docker ps -a'")
+        );
+    }
+}

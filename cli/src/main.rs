@@ -1,0 +1,105 @@
+//! `mirrord`: run a container on this machine in another one's place.
+//!
+//! ```text
+//!   args ─► settings ─┐
+//!                     ├─► front ─► session (keeper) ─► engine
+//!   docker_run ───────┘     └────► docker run
+//! ```
+
+#![forbid(unsafe_code)]
+
+mod args;
+mod docker_run;
+mod engine;
+mod env_rules;
+mod exit;
+mod failure;
+mod front;
+mod progress;
+mod session;
+mod settings;
+mod target;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::{Cli, Command, Options};
+use crate::docker_run::{Line, parse};
+use crate::failure::Failure;
+use crate::front::trampoline;
+use crate::progress::Progress;
+use crate::settings::{Settings, Voice};
+
+fn main() -> ExitCode {
+    let words: Vec<OsString> = std::env::args_os().collect();
+    if words.get(1).is_some_and(|word| word == trampoline::NAME) {
+        return trampoline::run(&words[2..]);
+    }
+    let cli = match Cli::try_parse_from(&words) {
+        Ok(cli) => cli,
+        Err(error) => return misuse(&words, &error),
+    };
+    match cli.command {
+        Command::Docker { words } => run_front(&cli.options, &words),
+        Command::Container { options, words } => container(&cli.options, &options, &words),
+        Command::Completions { shell } => {
+            args::complete(shell);
+            ExitCode::SUCCESS
+        }
+        Command::Proxy { worker: false } => mirrord_proxy::run(),
+        Command::Proxy { worker: true } => mirrord_proxy::run_worker(),
+        Command::Agent => mirrord_agent::run(),
+        Command::Session => session::keeper::run(),
+    }
+}
+
+fn misuse(words: &[OsString], error: &clap::Error) -> ExitCode {
+    let _ = error.print();
+    match error.use_stderr() {
+        false => ExitCode::SUCCESS,
+        true if args::is_run_front(words) => ExitCode::from(exit::NOTHING_RAN),
+        true => ExitCode::from(exit::MISUSE),
+    }
+}
+
+/// `mirrord container [OPTIONS] -- docker run …`: the options may stand on either side.
+fn container(before: &Options, behind: &Options, words: &[OsString]) -> ExitCode {
+    let options = if behind.target.is_some() {
+        behind
+    } else {
+        before
+    };
+    match words.split_first() {
+        Some((program, words)) if program == "docker" => run_front(options, words),
+        program => {
+            let name = program
+                .map(|(name, _)| name.to_string_lossy())
+                .unwrap_or_default();
+            let failure = Failure::new(format!("cannot run containers with {name:?}"))
+                .hint("supported is docker: mirrord container [OPTIONS] -- docker run …");
+            fail(&mut Progress::new(Voice::of(options)), &failure)
+        }
+    }
+}
+
+fn run_front(options: &Options, words: &[OsString]) -> ExitCode {
+    let mut progress = Progress::new(Voice::of(options));
+    let code = match parse::line(words) {
+        Ok(Line::Docker) => Err(front::replace(words)),
+        Ok(Line::Run(run)) => {
+            Settings::of(options).and_then(|settings| front::run(&settings, *run, &mut progress))
+        }
+        Err(error) => Err(error.into()),
+    };
+    match code {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => fail(&mut progress, &failure),
+    }
+}
+
+fn fail(progress: &mut Progress, failure: &Failure) -> ExitCode {
+    progress.failure(failure);
+    ExitCode::from(exit::NOTHING_RAN)
+}

@@ -1,0 +1,140 @@
+//! What the keeper tells the front: JSON lines.
+
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use mirrord_protocol::control::{ProxyEvent, Target};
+use serde::{Deserialize, Serialize};
+
+use crate::engine::containers::Role;
+use crate::failure::Failure;
+
+/// A step on the way to a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Step {
+    /// The engine answered and the target is there.
+    Target,
+    /// Our image was made, since it was not there.
+    Image,
+    /// The sidecar runs.
+    Sidecar,
+    /// The agent runs beside the target.
+    Agent,
+    /// The tunnel stands.
+    Tunnel,
+    /// Names and steering stand.
+    Network,
+}
+
+impl Step {
+    /// The step in words, when it is done.
+    pub fn done(self) -> &'static str {
+        match self {
+            Self::Target => "target found",
+            Self::Image => "image made",
+            Self::Sidecar => "sidecar started",
+            Self::Agent => "agent started",
+            Self::Tunnel => "tunnel up",
+            Self::Network => "network ready",
+        }
+    }
+}
+
+/// What happens in a session.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// A step is done.
+    Step {
+        /// Which one.
+        step: Step,
+        /// Milliseconds since the keeper began.
+        at: u64,
+        /// Milliseconds that the step took.
+        took: u64,
+    },
+    /// The app may start.
+    Ready {
+        /// The sidecar's id: the app joins its network.
+        sidecar: String,
+        /// The target's name, as docker shows it.
+        name: String,
+        /// The target.
+        target: Target,
+    },
+    /// Something that the proxy says of the running session.
+    Proxy {
+        /// What it says.
+        said: ProxyEvent,
+    },
+    /// The agent ended and a new one was started.
+    AgentRestarted {
+        /// Why it ended, if it said so.
+        reason: Option<String>,
+    },
+    /// The session cannot go on; the app is being stopped.
+    Lost(Failure),
+    /// The session could not be brought up.
+    Failed(Failure),
+    /// Something that the user should know.
+    Warning {
+        /// One sentence.
+        message: String,
+    },
+    /// A line of the proxy's or the agent's log.
+    Log {
+        /// `proxy` or `agent`.
+        from: String,
+        /// The line.
+        line: String,
+    },
+    /// The app goes on without its client, and the session with it.
+    Detached,
+    /// Nothing of the session is left in the engine.
+    Cleaned {
+        /// Milliseconds that it took.
+        took: u64,
+    },
+}
+
+/// A duration as the events carry it.
+pub fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Where the keeper's events go.
+pub struct Reporter {
+    began: Instant,
+}
+
+impl Reporter {
+    /// One whose time begins now.
+    pub fn new() -> Self {
+        Self {
+            began: Instant::now(),
+        }
+    }
+
+    /// Milliseconds since it was made.
+    pub fn age(&self) -> u64 {
+        millis(self.began.elapsed())
+    }
+
+    /// Says an event; a front that is gone does not hear it, and that is no failure.
+    pub fn say(&self, event: &Event) {
+        if let Ok(mut line) = serde_json::to_vec(event) {
+            line.push(b'\n');
+            let mut stdout = std::io::stdout().lock();
+            let _ = stdout.write_all(&line).and_then(|()| stdout.flush());
+        }
+    }
+
+    /// Says a line of a log.
+    pub fn log(&self, from: Role, line: String) {
+        self.say(&Event::Log {
+            from: from.word().to_owned(),
+            line,
+        });
+    }
+}
