@@ -2,7 +2,9 @@
 
 use std::ffi::OsString;
 
-use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+
+use crate::settings::ENVIRONMENT;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -18,7 +20,7 @@ Words after 'docker' are docker's own; everything of 'docker run' works, and the
 
 /// Run a container on this machine in another one's place.
 #[derive(Debug, Parser)]
-#[command(name = "mirrord", version, about, after_help = EXAMPLES, max_term_width = 100)]
+#[command(name = "mirrord", version, about, max_term_width = 100)]
 #[command(subcommand_required = true, arg_required_else_help = true)]
 pub struct Cli {
     /// What stands before the command.
@@ -36,11 +38,7 @@ pub enum Command {
     #[command(disable_help_flag = true)]
     Docker {
         /// docker's own words.
-        #[arg(
-            trailing_var_arg = true,
-            allow_hyphen_values = true,
-            value_name = "WORDS"
-        )]
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "WORDS")]
         words: Vec<OsString>,
     },
     /// The same, with options behind: container [OPTIONS] -- docker run …
@@ -88,19 +86,10 @@ pub struct Options {
     #[arg(long, group = "incoming", help_heading = "Incoming")]
     pub no_incoming: bool,
     /// Only this port; by default every one that the app listens on
-    #[arg(
-        long = "port",
-        value_name = "LOCAL[:REMOTE][/udp]",
-        help_heading = "Incoming"
-    )]
+    #[arg(long = "port", value_name = "LOCAL[:REMOTE][/udp]", help_heading = "Incoming")]
     pub ports: Vec<String>,
     /// Never these ports of the target
-    #[arg(
-        long,
-        value_name = "PORT,…",
-        value_delimiter = ',',
-        help_heading = "Incoming"
-    )]
+    #[arg(long, value_name = "PORT,…", value_delimiter = ',', help_heading = "Incoming")]
     pub ignore_ports: Vec<String>,
     /// The app's connections leave from this machine
     #[arg(long, help_heading = "Outgoing")]
@@ -124,13 +113,7 @@ pub struct Options {
     #[arg(long, help_heading = "Environment")]
     pub no_env: bool,
     /// How progress is shown, on standard error
-    #[arg(
-        long,
-        value_enum,
-        default_value_t,
-        value_name = "HOW",
-        help_heading = "Output"
-    )]
+    #[arg(long, value_enum, default_value_t, value_name = "HOW", help_heading = "Output")]
     pub progress: ProgressArg,
     /// Say nothing but errors
     #[arg(short, long, conflicts_with = "verbose", help_heading = "Output")]
@@ -139,13 +122,7 @@ pub struct Options {
     #[arg(short, long, action = ArgAction::Count, help_heading = "Output")]
     pub verbose: u8,
     /// Colours on standard error
-    #[arg(
-        long,
-        value_enum,
-        default_value_t,
-        value_name = "WHEN",
-        help_heading = "Output"
-    )]
+    #[arg(long, value_enum, default_value_t, value_name = "WHEN", help_heading = "Output")]
     pub color: ColorArg,
 }
 
@@ -175,22 +152,28 @@ pub enum ColorArg {
     Never,
 }
 
+impl Cli {
+    /// Reads the command line; its help names the environment variables as well.
+    pub fn read(words: &[OsString]) -> Result<Self, clap::Error> {
+        let width = ENVIRONMENT.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+        let variables = ENVIRONMENT
+            .iter()
+            .map(|(name, what)| format!("  {name:width$}  {what}"))
+            .collect::<Vec<_>>();
+        let help = format!("{EXAMPLES}\n\nEnvironment:\n{}", variables.join("\n"));
+        let matches = Self::command().after_help(help).try_get_matches_from(words)?;
+        Self::from_arg_matches(&matches)
+    }
+}
+
 /// Whether the words are a `docker run` front's, whose misuse has docker's exit code.
 pub fn is_run_front(words: &[OsString]) -> bool {
-    words
-        .iter()
-        .skip(1)
-        .any(|word| word == "docker" || word == "container")
+    words.iter().skip(1).any(|word| word == "docker" || word == "container")
 }
 
 /// Prints a completion script.
 pub fn complete(shell: clap_complete::Shell) {
-    clap_complete::generate(
-        shell,
-        &mut Cli::command(),
-        "mirrord",
-        &mut std::io::stdout(),
-    );
+    clap_complete::generate(shell, &mut Cli::command(), "mirrord", &mut std::io::stdout());
 }
 
 #[cfg(test)]
@@ -211,22 +194,15 @@ mod tests {
         let cli = parse("mirrord -t container/a --steal docker --context x run -t -v /a:/b --steal img -q -- --help")
             .expect("a good line");
         assert!(cli.options.steal && !cli.options.quiet);
-        let Command::Docker { words } = cli.command else {
-            panic!()
-        };
+        let Command::Docker { words } = cli.command else { panic!() };
         let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
-        assert_eq!(
-            words.join(" "),
-            "--context x run -t -v /a:/b --steal img -q -- --help"
-        );
+        assert_eq!(words.join(" "), "--context x run -t -v /a:/b --steal img -q -- --help");
     }
 
     #[test]
     fn docker_run_help_is_dockers() {
         let cli = parse("mirrord docker run --help").expect("no help of ours");
-        let Command::Docker { words } = cli.command else {
-            panic!()
-        };
+        let Command::Docker { words } = cli.command else { panic!() };
         assert_eq!(words, ["run", "--help"]);
     }
 
@@ -234,9 +210,7 @@ mod tests {
     fn the_peers_spelling_is_the_same_thing() {
         let cli =
             parse("mirrord container -t container/a --steal -- docker run --rm img").expect("good");
-        let Command::Container { options, words } = cli.command else {
-            panic!()
-        };
+        let Command::Container { options, words } = cli.command else { panic!() };
         assert!(options.steal);
         assert_eq!(words, ["docker", "run", "--rm", "img"]);
     }

@@ -114,17 +114,10 @@ impl EnvRules {
     /// Rules from the options; lists are separated by `;`.
     pub fn new(off: bool, include: Option<&str>, exclude: Option<&str>) -> Self {
         let split = |list: &str| -> Vec<String> {
-            let names = list
-                .split(';')
-                .map(str::trim)
-                .filter(|name| !name.is_empty());
+            let names = list.split(';').map(str::trim).filter(|name| !name.is_empty());
             names.map(str::to_owned).collect()
         };
-        Self {
-            off,
-            include: include.map(split),
-            exclude: exclude.map(split).unwrap_or_default(),
-        }
+        Self { off, include: include.map(split), exclude: exclude.map(split).unwrap_or_default() }
     }
 
     /// Whether the target's variables are wanted at all.
@@ -135,10 +128,8 @@ impl EnvRules {
     fn takes(&self, name: &str) -> bool {
         let named = |list: &[String]| list.iter().any(|pattern| like(pattern, name));
         let dropped = DROPPED.iter().any(|pattern| like(pattern, name));
-        let by_its_name = self
-            .include
-            .as_ref()
-            .is_some_and(|list| list.iter().any(|pattern| pattern == name));
+        let by_its_name =
+            self.include.as_ref().is_some_and(|list| list.iter().any(|pattern| pattern == name));
         let included = self.include.as_deref().is_none_or(named);
         !self.off && included && (!dropped || by_its_name) && !named(&self.exclude)
     }
@@ -153,9 +144,7 @@ impl EnvRules {
             if fits_a_file(&name, &value) {
                 delivery.file.push_str(&format!("{name}={value}\n"));
             } else if name.contains('\n') {
-                delivery
-                    .undelivered
-                    .push((name, "its name has several lines"));
+                delivery.undelivered.push((name, "its name has several lines"));
             } else if CLIENTS_OWN.iter().any(|pattern| like(pattern, &name)) {
                 let reason = "its value has several lines, and docker itself would obey it";
                 delivery.undelivered.push((name, reason));
@@ -211,53 +200,27 @@ mod tests {
     use super::*;
 
     fn deliver(rules: &EnvRules, names: &[&str]) -> Vec<String> {
-        let remote = names
-            .iter()
-            .map(|name| ((*name).to_owned(), "v".to_owned()))
-            .collect();
+        let remote = names.iter().map(|name| ((*name).to_owned(), "v".to_owned())).collect();
         let users = HashSet::from(["MINE".to_owned()]);
         let file = rules.deliver(remote, &users).file;
-        file.lines()
-            .filter_map(|line| line.strip_suffix("=v"))
-            .map(str::to_owned)
-            .collect()
+        file.lines().filter_map(|line| line.strip_suffix("=v")).map(str::to_owned).collect()
     }
 
-    const ALL: &[&str] = &[
-        "PATH", "HOME", "A", "AB", "DB_URL", "MINE", "GEM_HOME", "DOTNET_X",
-    ];
+    const ALL: &[&str] = &["PATH", "HOME", "A", "AB", "DB_URL", "MINE", "GEM_HOME", "DOTNET_X"];
 
     #[test]
     fn what_describes_the_machine_is_dropped_and_the_users_own_stays() {
-        assert_eq!(
-            deliver(&EnvRules::new(false, None, None), ALL),
-            ["A", "AB", "DB_URL"]
-        );
+        assert_eq!(deliver(&EnvRules::new(false, None, None), ALL), ["A", "AB", "DB_URL"]);
         assert!(deliver(&EnvRules::new(true, None, None), ALL).is_empty());
     }
 
     #[test]
     fn include_and_exclude_take_wildcards() {
-        assert_eq!(
-            deliver(&EnvRules::new(false, Some("A*"), None), ALL),
-            ["A", "AB"]
-        );
-        assert_eq!(
-            deliver(&EnvRules::new(false, Some("A?; DB_*"), None), ALL),
-            ["AB", "DB_URL"]
-        );
-        assert_eq!(
-            deliver(&EnvRules::new(false, None, Some("A*;X")), ALL),
-            ["DB_URL"]
-        );
-        assert_eq!(
-            deliver(&EnvRules::new(false, Some("PATH;A"), None), ALL),
-            ["PATH", "A"]
-        );
-        assert_eq!(
-            deliver(&EnvRules::new(false, Some("*"), None), ALL),
-            ["A", "AB", "DB_URL"]
-        );
+        assert_eq!(deliver(&EnvRules::new(false, Some("A*"), None), ALL), ["A", "AB"]);
+        assert_eq!(deliver(&EnvRules::new(false, Some("A?; DB_*"), None), ALL), ["AB", "DB_URL"]);
+        assert_eq!(deliver(&EnvRules::new(false, None, Some("A*;X")), ALL), ["DB_URL"]);
+        assert_eq!(deliver(&EnvRules::new(false, Some("PATH;A"), None), ALL), ["PATH", "A"]);
+        assert_eq!(deliver(&EnvRules::new(false, Some("*"), None), ALL), ["A", "AB", "DB_URL"]);
     }
 
     #[test]
@@ -269,16 +232,10 @@ mod tests {
             ("CR", "x\r"),
             ("A B", "v"),
         ];
-        let remote = remote
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .to_vec();
+        let remote = remote.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
         let delivery = EnvRules::new(false, None, None).deliver(remote, &HashSet::new());
         assert_eq!(delivery.file, "HTTP_PROXY=p\n");
-        let by_name: Vec<_> = delivery
-            .by_name
-            .iter()
-            .map(|(name, _)| name.as_str())
-            .collect();
+        let by_name: Vec<_> = delivery.by_name.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(by_name, ["KEY", "CR", "A B"]);
         assert_eq!(delivery.undelivered.len(), 1);
         assert_eq!(delivery.undelivered[0].0, "DOCKER_HOST");
@@ -288,20 +245,8 @@ mod tests {
     fn long_values_take_the_way_that_carries_them() {
         let long = |length| vec![("A".to_owned(), "x".repeat(length))];
         let rules = EnvRules::new(false, None, None);
-        assert_eq!(
-            rules
-                .deliver(long(61 * 1024), &HashSet::new())
-                .by_name
-                .len(),
-            1
-        );
-        assert_eq!(
-            rules
-                .deliver(long(129 * 1024), &HashSet::new())
-                .undelivered
-                .len(),
-            1
-        );
+        assert_eq!(rules.deliver(long(61 * 1024), &HashSet::new()).by_name.len(), 1);
+        assert_eq!(rules.deliver(long(129 * 1024), &HashSet::new()).undelivered.len(), 1);
     }
 
     #[test]

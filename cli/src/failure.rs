@@ -18,11 +18,7 @@ pub struct Failure {
 impl Failure {
     /// A failure without causes or hint.
     pub fn new(sentence: impl Into<String>) -> Self {
-        Self {
-            sentence: sentence.into(),
-            causes: Vec::new(),
-            hint: None,
-        }
+        Self { sentence: sentence.into(), causes: Vec::new(), hint: None }
     }
 
     /// A failure with the chain of causes of an error.
@@ -39,11 +35,7 @@ impl Failure {
     /// Adds a cause, unless the last one already says it.
     pub fn because(mut self, cause: impl Into<String>) -> Self {
         let cause = cause.into();
-        let said = self
-            .causes
-            .last()
-            .unwrap_or(&self.sentence)
-            .contains(&cause);
+        let said = self.causes.last().unwrap_or(&self.sentence).contains(&cause);
         if !said {
             self.causes.push(cause);
         }
@@ -72,11 +64,7 @@ pub fn nearest<'a>(typed: &str, candidates: impl IntoIterator<Item = &'a str>) -
         .filter_map(|candidate| likeness(typed, candidate).map(|rank| (rank, candidate)))
         .collect();
     close.sort();
-    close
-        .into_iter()
-        .take(3)
-        .map(|(_, candidate)| candidate)
-        .collect()
+    close.into_iter().take(3).map(|(_, candidate)| candidate).collect()
 }
 
 fn likeness(typed: &str, candidate: &str) -> Option<usize> {
@@ -85,10 +73,20 @@ fn likeness(typed: &str, candidate: &str) -> Option<usize> {
     }
     let distance = edits(typed, candidate);
     let length = typed.chars().count();
-    let close = distance < length && distance <= 1 + length / 4;
+    let close = (distance < length && distance <= 1 + length / 4) || mixed_up(typed, candidate);
     let part = (typed.len() > 2 && candidate.contains(typed))
         || (candidate.len() > 2 && typed.contains(candidate));
     (close || part).then_some(if close { distance } else { distance + 100 })
+}
+
+/// Whether the same letters stand in another order.
+fn mixed_up(a: &str, b: &str) -> bool {
+    let sorted = |text: &str| {
+        let mut letters: Vec<char> = text.chars().collect();
+        letters.sort_unstable();
+        letters
+    };
+    a.len() > 1 && sorted(a) == sorted(b)
 }
 
 /// Levenshtein's distance.
@@ -116,14 +114,13 @@ mod tests {
         let names = ["shop-web-1", "web", "db", "wed"];
         assert_eq!(nearest("web", names), ["web", "wed", "shop-web-1"]);
         assert_eq!(nearest("detahc", ["detach", "attach"]), ["detach"]);
+        assert_eq!(nearest("evn", ["env", "ip"]), ["env"]);
         assert!(nearest("zzzz", names).is_empty());
     }
 
     #[test]
     fn a_cause_that_was_already_said_is_not_repeated() {
-        let failure = Failure::new("cannot connect: refused")
-            .because("refused")
-            .because("why");
+        let failure = Failure::new("cannot connect: refused").because("refused").because("why");
         assert_eq!(failure.causes, ["why"]);
     }
 }

@@ -13,11 +13,11 @@ pub mod trampoline;
 pub use docker::replace;
 
 use std::io::IsTerminal;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mirrord_protocol::control::{IncomingMode, PortMapping, Protocol, ProxyEvent};
 
-use self::docker::{Docker, Prepared};
+use self::docker::{Docker, Prepared, UsersVariables};
 use self::link::Keeper;
 use self::signals::Signals;
 use crate::docker_run::{DockerRun, rehome};
@@ -27,11 +27,14 @@ use crate::exit;
 use crate::failure::Failure;
 use crate::progress::Progress;
 use crate::session::events::Event;
+use crate::session::plan::Command;
 use crate::session::{Plan, SessionId};
 use crate::settings::Settings;
 
 /// How often progress is shown while a session comes up.
 const TICK: Duration = Duration::from_millis(100);
+/// docker has created its container by then.
+const STARTING: Duration = Duration::from_secs(1);
 /// What a dying keeper was creating shows up by then.
 const LATE_ARRIVALS: Duration = Duration::from_millis(500);
 
@@ -41,9 +44,8 @@ pub fn run(
     mut run: DockerRun,
     progress: &mut Progress,
 ) -> Result<u8, Failure> {
-    let prepared = Prepared::new(&mut run)?;
+    let users = UsersVariables::of(&mut run)?;
     let (rehomed, flags) = rehome::rehome(&run)?;
-    let prepared = prepared.with_words(flags, &run.rest);
     let cannot = |error: std::io::Error| Failure::caused_by("cannot start a session", &error);
     let plan = Plan {
         session: SessionId::random().map_err(cannot)?,
@@ -58,10 +60,9 @@ pub fn run(
         env: settings.env.wanted(),
         log: settings.log.clone(),
     };
+    let prepared = Prepared::new(&run, flags, users)?;
     let blocked = signals::block().map_err(cannot)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(cannot)?.block_on(async {
         let signals = Signals::of(&blocked).map_err(cannot)?;
         let keeper = Keeper::start(&plan).await.map_err(cannot)?;
@@ -73,7 +74,8 @@ pub fn run(
             signals,
             keeper,
             raw,
-            lost: false,
+            removes: run.switch("rm"),
+            keeping: Keeping::Alive,
         }
         .run(prepared)
         .await
@@ -88,8 +90,20 @@ struct Front<'a> {
     keeper: Keeper,
     /// Whether docker makes the terminal raw.
     raw: bool,
-    /// Whether the keeper is gone.
-    lost: bool,
+    /// Whether docker removes the container afterwards.
+    removes: bool,
+    keeping: Keeping,
+}
+
+/// What is known of the keeper.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Keeping {
+    /// It keeps the session.
+    Alive,
+    /// It has cleaned up.
+    Done,
+    /// It is gone and has not cleaned up.
+    Killed,
 }
 
 /// How a session's coming up ended.
@@ -104,12 +118,12 @@ impl Front<'_> {
             Ok(Start::Ready(docker)) => Ok(self.serve(docker).await),
             Ok(Start::Interrupted(signal)) => {
                 self.progress.stop_spinner();
-                self.end().await;
+                self.end(Command::End).await;
                 Ok(exit::of_signal(signal))
             }
             Err(failure) => {
                 self.progress.stop_spinner();
-                self.end().await;
+                self.end(Command::End).await;
                 Err(failure)
             }
         }
@@ -133,7 +147,7 @@ impl Front<'_> {
                     Some(Event::Failed(failure) | Event::Lost(failure)) => return Err(failure),
                     Some(event) => self.tell(event),
                     None => {
-                        self.lost = true;
+                        self.keeping = Keeping::Killed;
                         return Err(Failure::new("the session's keeper was killed"));
                     }
                 },
@@ -152,29 +166,32 @@ impl Front<'_> {
     /// Waits for docker's end; the exit code.
     async fn serve(&mut self, mut docker: Docker) -> u8 {
         self.progress.raw(self.raw);
+        let began = Instant::now();
+        let mut end = Command::End;
         let status = loop {
             tokio::select! {
                 status = docker.wait() => break status,
-                event = self.keeper.next(), if !self.lost => match event {
+                event = self.keeper.next(), if self.keeping == Keeping::Alive => match event {
                     Some(event) => self.tell(event),
                     None => {
-                        self.lost = true;
+                        self.keeping = Keeping::Killed;
                         self.progress.failure(&Failure::new("the session's keeper was killed"));
                         self.clean().await;
                     }
                 },
                 received = self.signals.next() => if let Ok(received) = received {
+                    if self.removes && signals::ends(received.signal) && began.elapsed() < STARTING {
+                        end = Command::EndInterrupted;
+                    }
                     docker.forward(received);
                 },
             }
         };
         self.progress.raw(false);
-        let code = status
-            .as_ref()
-            .map_or(exit::FAILED, |status| exit::of_status(*status));
+        let code = status.as_ref().map_or(exit::FAILED, |status| exit::of_status(*status));
         // A client that was killed leaves its container running; that is not how a run ends.
         if status.is_ok_and(|status| status.code().is_some()) {
-            self.end().await;
+            self.end(end).await;
         } else {
             self.keeper.abandon();
             self.drain().await;
@@ -183,11 +200,11 @@ impl Front<'_> {
     }
 
     /// Has the session cleaned up, unless the app goes on without its client.
-    async fn end(&mut self) {
-        match self.lost {
-            true => self.clean().await,
-            false => {
-                self.keeper.end().await;
+    async fn end(&mut self, command: Command) {
+        match self.keeping {
+            Keeping::Killed => self.clean().await,
+            Keeping::Alive | Keeping::Done => {
+                self.keeper.end(command).await;
                 self.drain().await;
             }
         }
@@ -197,9 +214,8 @@ impl Front<'_> {
         while let Some(event) = self.keeper.next().await {
             if matches!(event, Event::Detached) {
                 let session = &self.plan.session;
-                self.progress.note(&format!(
-                    "the container goes on, and session {session} with it"
-                ));
+                self.progress
+                    .note(&format!("the container goes on, and session {session} with it"));
                 return;
             }
             self.tell(event);
@@ -226,9 +242,8 @@ impl Front<'_> {
 
     fn tell_ready(&mut self, name: &str, undelivered: &[(String, &str)], skipped: &[String]) {
         for (variable, reason) in undelivered {
-            self.progress.warning(&format!(
-                "the target's variable {variable} is left out: {reason}"
-            ));
+            self.progress
+                .warning(&format!("the target's variable {variable} is left out: {reason}"));
         }
         for variable in skipped.iter().filter(|_| self.plan.env) {
             let text = format!("the target's variable {variable} is left out: it is not UTF-8");
@@ -239,8 +254,7 @@ impl Front<'_> {
             IncomingMode::Steal => "with its traffic",
             IncomingMode::Off => "without its traffic",
         };
-        self.progress
-            .ready(&format!("in the place of container/{name}, {traffic}"));
+        self.progress.ready(&format!("in the place of container/{name}, {traffic}"));
     }
 
     fn tell(&mut self, event: Event) {
@@ -248,17 +262,15 @@ impl Front<'_> {
             Event::Step { step, took, .. } => self.progress.step(step, took),
             Event::Proxy { said } => self.tell_proxy(said),
             Event::AgentRestarted { reason } => {
-                let why = reason
-                    .map(|reason| format!(" ({reason})"))
-                    .unwrap_or_default();
-                self.progress.note(&format!(
-                    "the agent beside the target ended{why}; a new one is there"
-                ));
+                let why = reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
+                self.progress
+                    .note(&format!("the agent beside the target ended{why}; a new one is there"));
             }
             Event::Lost(failure) | Event::Failed(failure) => self.progress.failure(&failure),
             Event::Warning { message } => self.progress.warning(&message),
             Event::Log { from, line } => self.progress.log(&from, &line),
             Event::Cleaned { took } => {
+                self.keeping = Keeping::Done;
                 let took = Duration::from_millis(took).as_secs_f64();
                 self.progress.detail(&format!("cleaned up ({took:.2} s)"));
             }
@@ -269,22 +281,17 @@ impl Front<'_> {
     fn tell_proxy(&mut self, said: ProxyEvent) {
         match said {
             ProxyEvent::Subscribed(port) => {
-                self.progress
-                    .detail(&format!("{} comes to the app", port_text(port)));
+                self.progress.detail(&format!("{} comes to the app", port_text(port)));
             }
             ProxyEvent::Unsubscribed(port) => {
-                self.progress
-                    .detail(&format!("{} no longer comes to the app", port_text(port)));
+                self.progress.detail(&format!("{} no longer comes to the app", port_text(port)));
             }
             ProxyEvent::SubscribeFailed { port, reason } => {
-                self.progress.warning(&format!(
-                    "{} does not come to the app: {reason}",
-                    port_text(port)
-                ));
+                self.progress
+                    .warning(&format!("{} does not come to the app: {reason}", port_text(port)));
             }
             ProxyEvent::Disconnected { reason } => {
-                self.progress
-                    .note(&format!("the tunnel to the target is cut: {reason}"));
+                self.progress.note(&format!("the tunnel to the target is cut: {reason}"));
             }
             ProxyEvent::Reconnected => self.progress.note("the tunnel to the target is back"),
             ProxyEvent::Restarted => self.progress.note("the proxy was killed and started again"),
@@ -301,9 +308,6 @@ fn port_text(port: PortMapping) -> String {
     };
     match port.local == port.remote {
         true => format!("the target's port {}/{protocol}", port.remote),
-        false => format!(
-            "the target's port {}/{protocol} (here {})",
-            port.remote, port.local
-        ),
+        false => format!("the target's port {}/{protocol} (here {})", port.remote, port.local),
     }
 }

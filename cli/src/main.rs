@@ -23,8 +23,6 @@ mod target;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::Parser;
-
 use crate::args::{Cli, Command, Options};
 use crate::docker_run::{Line, parse};
 use crate::failure::Failure;
@@ -37,7 +35,7 @@ fn main() -> ExitCode {
     if words.get(1).is_some_and(|word| word == trampoline::NAME) {
         return trampoline::run(&words[2..]);
     }
-    let cli = match Cli::try_parse_from(&words) {
+    let cli = match Cli::read(&words) {
         Ok(cli) => cli,
         Err(error) => return misuse(&words, &error),
     };
@@ -66,17 +64,11 @@ fn misuse(words: &[OsString], error: &clap::Error) -> ExitCode {
 
 /// `mirrord container [OPTIONS] -- docker run …`: the options may stand on either side.
 fn container(before: &Options, behind: &Options, words: &[OsString]) -> ExitCode {
-    let options = if behind.target.is_some() {
-        behind
-    } else {
-        before
-    };
+    let options = if behind.target.is_some() { behind } else { before };
     match words.split_first() {
         Some((program, words)) if program == "docker" => run_front(options, words),
         program => {
-            let name = program
-                .map(|(name, _)| name.to_string_lossy())
-                .unwrap_or_default();
+            let name = program.map(|(name, _)| name.to_string_lossy()).unwrap_or_default();
             let failure = Failure::new(format!("cannot run containers with {name:?}"))
                 .hint("supported is docker: mirrord container [OPTIONS] -- docker run …");
             fail(&mut Progress::new(Voice::of(options)), &failure)

@@ -45,15 +45,7 @@ impl Progress {
 impl<W: Write> Progress<W> {
     fn to(out: W, voice: Voice, now: fn(Instant) -> Duration) -> Self {
         let began = Instant::now();
-        Self {
-            voice,
-            out,
-            began,
-            waiting: Vec::new(),
-            spinner: None,
-            raw: false,
-            now,
-        }
+        Self { voice, out, began, waiting: Vec::new(), spinner: None, raw: false, now }
     }
 
     fn age(&self) -> Duration {
@@ -140,10 +132,7 @@ impl<W: Write> Progress<W> {
     pub fn log(&mut self, from: &str, line: &str) {
         if self.voice.verbose > 0 {
             let text = format!("{from}: {line}");
-            self.talk(
-                &json!({ "event": "log", "from": from, "text": text }),
-                Paint::Dim,
-            );
+            self.talk(&json!({ "event": "log", "from": from, "text": text }), Paint::Dim);
         }
     }
 
@@ -164,11 +153,7 @@ impl<W: Write> Progress<W> {
     pub fn failure(&mut self, failure: &Failure) {
         self.waiting.clear();
         self.stop_spinner();
-        let Failure {
-            sentence,
-            causes,
-            hint,
-        } = failure;
+        let Failure { sentence, causes, hint } = failure;
         if self.voice.form == Form::Json {
             let value =
                 json!({ "event": "error", "text": sentence, "causes": causes, "hint": hint });
@@ -235,9 +220,7 @@ impl<W: Write> Progress<W> {
         let end = if self.raw { "\r\n" } else { "\n" };
         let out = &mut self.out;
         let mut print = || {
-            let _ = out
-                .write_all(format!("{text}{end}").as_bytes())
-                .and_then(|()| out.flush());
+            let _ = out.write_all(format!("{text}{end}").as_bytes()).and_then(|()| out.flush());
         };
         match &self.spinner {
             Some(spinner) => spinner.suspend(print),
@@ -260,12 +243,7 @@ mod tests {
 
     use super::*;
 
-    const PLAIN: Voice = Voice {
-        form: Form::Plain,
-        verbose: 0,
-        quiet: false,
-        color: false,
-    };
+    const PLAIN: Voice = Voice { form: Form::Plain, verbose: 0, quiet: false, color: false };
 
     fn told(
         voice: Voice,
@@ -314,10 +292,7 @@ mod tests {
 
     #[test]
     fn json_is_a_value_a_line() {
-        let voice = Voice {
-            form: Form::Json,
-            ..PLAIN
-        };
+        let voice = Voice { form: Form::Json, ..PLAIN };
         let told = told(voice, quick, |progress| {
             start(progress);
             progress.failure(&failure());
@@ -342,10 +317,7 @@ mod tests {
 
     #[test]
     fn quiet_says_errors_alone() {
-        let voice = Voice {
-            quiet: true,
-            ..PLAIN
-        };
+        let voice = Voice { quiet: true, ..PLAIN };
         let told = told(voice, slow, |progress| {
             start(progress);
             progress.warning("w");
@@ -356,10 +328,7 @@ mod tests {
 
     #[test]
     fn verbose_shows_each_step_and_the_log() {
-        let voice = Voice {
-            verbose: 1,
-            ..PLAIN
-        };
+        let voice = Voice { verbose: 1, ..PLAIN };
         let told = told(voice, quick, |progress| {
             start(progress);
             progress.log("proxy", "hello");
@@ -374,17 +343,11 @@ mod tests {
 
     #[test]
     fn a_raw_terminal_gets_carriage_returns_and_colours_are_asked_for() {
-        let voice = Voice {
-            color: true,
-            ..PLAIN
-        };
+        let voice = Voice { color: true, ..PLAIN };
         let told = told(voice, quick, |progress| {
             progress.raw(true);
             progress.warning("w");
         });
-        assert_eq!(
-            told,
-            "\u{1b}[36mmirrord:\u{1b}[0m \u{1b}[33mwarning:\u{1b}[0m w\r\n"
-        );
+        assert_eq!(told, "\u{1b}[36mmirrord:\u{1b}[0m \u{1b}[33mwarning:\u{1b}[0m w\r\n");
     }
 }

@@ -14,18 +14,12 @@ use crate::target::TargetName;
 /// options), and `engine/endpoint.rs` those of docker.
 pub const ENVIRONMENT: &[(&str, &str)] = &[
     ("MIRRORD_TARGET", "the target, as -t"),
-    (
-        "MIRRORD_LOG",
-        "tracing filter of the proxy's and the agent's log; shown with -v",
-    ),
+    ("MIRRORD_LOG", "tracing filter of the proxy's and the agent's log; shown with -v"),
     ("NO_COLOR", "no colours, whatever its value"),
     ("DOCKER_HOST", "the engine, as docker"),
     ("DOCKER_CONTEXT", "the engine's context, as docker"),
     ("DOCKER_CONFIG", "docker's configuration folder, as docker"),
-    (
-        "DOCKER_TLS_VERIFY",
-        "TLS to the engine, as docker; not supported yet",
-    ),
+    ("DOCKER_TLS_VERIFY", "TLS to the engine, as docker; not supported yet"),
 ];
 
 /// What the user asked for.
@@ -131,10 +125,7 @@ impl From<SettingsError> for Failure {
 impl Settings {
     /// Checks the options.
     pub fn of(options: &Options) -> Result<Self, Failure> {
-        let target = options
-            .target
-            .as_deref()
-            .filter(|target| !target.is_empty());
+        let target = options.target.as_deref().filter(|target| !target.is_empty());
         let target = target.ok_or(SettingsError::NoTarget)?.parse()?;
         Ok(Self {
             target,
@@ -158,10 +149,7 @@ fn log(verbose: u8) -> String {
         1 => "info".to_owned(),
         _ => "debug".to_owned(),
     };
-    env::var("MIRRORD_LOG")
-        .ok()
-        .filter(|filter| !filter.is_empty())
-        .unwrap_or_else(default)
+    env::var("MIRRORD_LOG").ok().filter(|filter| !filter.is_empty()).unwrap_or_else(default)
 }
 
 fn incoming(options: &Options) -> Result<Incoming, SettingsError> {
@@ -170,11 +158,8 @@ fn incoming(options: &Options) -> Result<Incoming, SettingsError> {
         (_, true) => IncomingMode::Off,
         _ => IncomingMode::Mirror,
     };
-    let ports: Vec<PortMapping> = options
-        .ports
-        .iter()
-        .map(|port| port_mapping(port))
-        .collect::<Result<_, _>>()?;
+    let ports: Vec<PortMapping> =
+        options.ports.iter().map(|port| port_mapping(port)).collect::<Result<_, _>>()?;
     for (at, port) in ports.iter().enumerate() {
         let same =
             |other: &PortMapping| (other.protocol, other.local) == (port.protocol, port.local);
@@ -188,11 +173,7 @@ fn incoming(options: &Options) -> Result<Incoming, SettingsError> {
             port_range(text).ok_or_else(|| SettingsError::IgnorePorts(text.clone()))?;
         ignore_ports.extend(first..=last);
     }
-    Ok(Incoming {
-        mode,
-        ports,
-        ignore_ports,
-    })
+    Ok(Incoming { mode, ports, ignore_ports })
 }
 
 fn port_mapping(text: &str) -> Result<PortMapping, SettingsError> {
@@ -203,17 +184,8 @@ fn port_mapping(text: &str) -> Result<PortMapping, SettingsError> {
         Some(_) => return Err(invalid()),
     };
     let (local, remote) = ports.split_once(':').unwrap_or((ports, ports));
-    let port = |text: &str| {
-        text.parse()
-            .ok()
-            .filter(|port| *port > 0)
-            .ok_or_else(invalid)
-    };
-    Ok(PortMapping {
-        protocol,
-        local: port(local)?,
-        remote: port(remote)?,
-    })
+    let port = |text: &str| text.parse().ok().filter(|port| *port > 0).ok_or_else(invalid);
+    Ok(PortMapping { protocol, local: port(local)?, remote: port(remote)? })
 }
 
 fn port_range(text: &str) -> Option<(u16, u16)> {
@@ -238,23 +210,13 @@ mod tests {
 
     #[test]
     fn ports_are_local_then_remote() {
-        let settings = Settings::of(&options(
-            &["3000:80", "53/udp", "8080/tcp"],
-            &["9", "20-22"],
-        ));
+        let settings = Settings::of(&options(&["3000:80", "53/udp", "8080/tcp"], &["9", "20-22"]));
         let incoming = settings.expect("good options").incoming;
-        let shape: Vec<_> = incoming
-            .ports
-            .iter()
-            .map(|port| (port.local, port.remote, port.protocol))
-            .collect();
+        let shape: Vec<_> =
+            incoming.ports.iter().map(|port| (port.local, port.remote, port.protocol)).collect();
         assert_eq!(
             shape,
-            [
-                (3000, 80, Protocol::Tcp),
-                (53, 53, Protocol::Udp),
-                (8080, 8080, Protocol::Tcp)
-            ]
+            [(3000, 80, Protocol::Tcp), (53, 53, Protocol::Udp), (8080, 8080, Protocol::Tcp)]
         );
         assert_eq!(incoming.ignore_ports, [9, 20, 21, 22]);
         assert_eq!(incoming.mode, IncomingMode::Mirror);

@@ -64,9 +64,7 @@ impl FromStr for TargetName {
         match kind {
             "" => Err(form()),
             "container" if name.is_empty() || name.contains('/') => Err(form()),
-            "container" => Ok(Self {
-                container: name.to_owned(),
-            }),
+            "container" => Ok(Self { container: name.to_owned() }),
             kind if CLUSTER_KINDS.contains(&kind) => Err(TargetNameError::NotYet(kind.to_owned())),
             kind => Err(TargetNameError::UnknownKind(kind.to_owned())),
         }
@@ -98,23 +96,10 @@ mod tests {
 
     #[test]
     fn other_words_are_explained() {
-        assert_eq!(
-            failure("orders").hint.as_deref(),
-            Some("did you mean -t container/orders?")
-        );
-        assert_eq!(
-            failure("pod/x").sentence,
-            "a target of type \"pod\" is not supported yet"
-        );
-        assert_eq!(
-            failure("containr/x").hint.as_deref(),
-            Some("did you mean container?")
-        );
+        assert_eq!(failure("orders").hint.as_deref(), Some("did you mean -t container/orders?"));
+        assert_eq!(failure("pod/x").sentence, "a target of type \"pod\" is not supported yet");
+        assert_eq!(failure("containr/x").hint.as_deref(), Some("did you mean container?"));
         assert!(failure("container/").sentence.ends_with("is not TYPE/NAME"));
-        assert!(
-            failure("container/a/container/b")
-                .sentence
-                .ends_with("is not TYPE/NAME")
-        );
+        assert!(failure("container/a/container/b").sentence.ends_with("is not TYPE/NAME"));
     }
 }

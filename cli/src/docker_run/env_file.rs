@@ -18,10 +18,7 @@ pub fn read(path: &Path) -> io::Result<EnvFile> {
     let regular = fs::metadata(path)?.is_file();
     let content = fs::read(path)?;
     let names = names(&String::from_utf8_lossy(&content));
-    Ok(EnvFile {
-        names,
-        copy: (!regular).then_some(content),
-    })
+    Ok(EnvFile { names, copy: (!regular).then_some(content) })
 }
 
 fn names(content: &str) -> Vec<String> {
@@ -30,11 +27,7 @@ fn names(content: &str) -> Vec<String> {
         .lines()
         .map(str::trim_start)
         .filter(|line| !line.is_empty() && !line.starts_with('#'))
-        .map(|line| {
-            line.split_once('=')
-                .map_or(line, |(name, _)| name)
-                .to_owned()
-        })
+        .map(|line| line.split_once('=').map_or(line, |(name, _)| name).to_owned())
         .collect()
 }
 

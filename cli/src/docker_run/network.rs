@@ -113,9 +113,7 @@ fn set_field(attachment: &mut Attachment, field: &str) -> Result<(), NetworkErro
         }
         "driver-opt" => {
             let (name, option) = value.split_once('=').ok_or_else(invalid)?;
-            attachment
-                .driver_options
-                .insert(name.to_lowercase(), option.to_owned());
+            attachment.driver_options.insert(name.to_lowercase(), option.to_owned());
         }
         _ => return Err(invalid()),
     }
@@ -125,20 +123,14 @@ fn set_field(attachment: &mut Attachment, field: &str) -> Result<(), NetworkErro
 impl Attachment {
     /// Whether somebody made this network, so that docker's names are served there.
     pub fn user_defined(&self) -> bool {
-        !matches!(
-            self.name.as_str(),
-            "default" | "bridge" | "host" | "none" | "nat"
-        )
+        !matches!(self.name.as_str(), "default" | "bridge" | "host" | "none" | "nat")
     }
 }
 
 /// Checks all networks of one container together.
 pub fn check(networks: &[Attachment]) -> Result<(), NetworkError> {
     for (at, network) in networks.iter().enumerate() {
-        if networks[..at]
-            .iter()
-            .any(|other| other.name == network.name)
-        {
+        if networks[..at].iter().any(|other| other.name == network.name) {
             return Err(NetworkError::Twice(network.name.clone()));
         }
     }
@@ -171,18 +163,9 @@ mod tests {
     fn networks_without_a_place_for_the_target_are_refused() {
         assert_eq!(attachment("host"), Err(NetworkError::Host));
         assert_eq!(attachment("none"), Err(NetworkError::None));
-        assert_eq!(
-            attachment("container:db"),
-            Err(NetworkError::Container("db".to_owned()))
-        );
-        assert!(matches!(
-            attachment("alias=x"),
-            Err(NetworkError::NoName(_))
-        ));
-        assert!(matches!(
-            attachment("name=x,nope=1"),
-            Err(NetworkError::Field(_))
-        ));
+        assert_eq!(attachment("container:db"), Err(NetworkError::Container("db".to_owned())));
+        assert!(matches!(attachment("alias=x"), Err(NetworkError::NoName(_))));
+        assert!(matches!(attachment("name=x,nope=1"), Err(NetworkError::Field(_))));
     }
 
     #[test]

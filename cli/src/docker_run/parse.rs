@@ -117,12 +117,7 @@ pub fn line(words: &[OsString]) -> Result<Line, ParseError> {
     if rest.is_empty() {
         return Err(ParseError::NoImage);
     }
-    Ok(Line::Run(Box::new(DockerRun {
-        globals,
-        verb,
-        flags,
-        rest: rest.to_vec(),
-    })))
+    Ok(Line::Run(Box::new(DockerRun { globals, verb, flags, rest: rest.to_vec() })))
 }
 
 fn has_switch(flags: &[Flag], names: &[&str]) -> bool {
@@ -163,17 +158,11 @@ fn long_flag<'a>(
     }
     let equals = word.iter().position(|byte| *byte == b'=');
     let (name, value) = match equals {
-        Some(at) => (
-            &word[..at],
-            Some(OsString::from_vec(word[at + 1..].to_vec())),
-        ),
+        Some(at) => (&word[..at], Some(OsString::from_vec(word[at + 1..].to_vec()))),
         None => (word, None),
     };
     let name = lossy(name);
-    let spec = table
-        .iter()
-        .find(|spec| spec.long == name)
-        .ok_or(ParseError::UnknownFlag(name))?;
+    let spec = table.iter().find(|spec| spec.long == name).ok_or(ParseError::UnknownFlag(name))?;
     let (value, behind) = match (value, spec.takes, behind.split_first()) {
         (Some(value), _, _) => (Some(value), behind),
         (None, Takes::Nothing, _) => (None, behind),
@@ -241,10 +230,7 @@ fn lossy(bytes: &[u8]) -> String {
 impl Flag {
     /// The flag's value as text, empty for a switch.
     pub fn text(&self) -> String {
-        self.value
-            .as_deref()
-            .map(|value| value.to_string_lossy().into_owned())
-            .unwrap_or_default()
+        self.value.as_deref().map(|value| value.to_string_lossy().into_owned()).unwrap_or_default()
     }
 
     /// The flag as one word.
@@ -263,10 +249,7 @@ impl Flag {
             "" if self.value.is_none() => Ok(true),
             "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
             "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
-            other => Err(ParseError::NotABool {
-                flag: self.spec.long,
-                value: other.to_owned(),
-            }),
+            other => Err(ParseError::NotABool { flag: self.spec.long, value: other.to_owned() }),
         }
     }
 }
@@ -286,19 +269,12 @@ impl DockerRun {
 
     /// The value of a flag between `docker` and `run`; the last one counts.
     pub fn global(&self, long: &str) -> Option<String> {
-        self.globals
-            .iter()
-            .rev()
-            .find(|flag| flag.spec.long == long)
-            .map(Flag::text)
+        self.globals.iter().rev().find(|flag| flag.spec.long == long).map(Flag::text)
     }
 
     /// The image's name.
     pub fn image(&self) -> String {
-        self.rest
-            .first()
-            .map(|word| word.to_string_lossy().into_owned())
-            .unwrap_or_default()
+        self.rest.first().map(|word| word.to_string_lossy().into_owned()).unwrap_or_default()
     }
 }
 

@@ -18,17 +18,10 @@ fn error(line: &str) -> ParseError {
 /// The line as `--name=value` words, then a bar, then what is never touched.
 fn shape(line: &str) -> String {
     let run = run(line);
-    let mut words: Vec<String> = run
-        .flags
-        .iter()
-        .map(|flag| flag.word().to_string_lossy().into_owned())
-        .collect();
+    let mut words: Vec<String> =
+        run.flags.iter().map(|flag| flag.word().to_string_lossy().into_owned()).collect();
     words.push("|".to_owned());
-    words.extend(
-        run.rest
-            .iter()
-            .map(|word| word.to_string_lossy().into_owned()),
-    );
+    words.extend(run.rest.iter().map(|word| word.to_string_lossy().into_owned()));
     words.join(" ")
 }
 
@@ -48,27 +41,11 @@ fn every_spelling_of_a_value_is_the_same_flag() {
 #[test]
 fn letters_cluster_as_docker_reads_them() {
     assert_eq!(shape("run -itd img"), "--interactive --tty --detach | img");
-    assert_eq!(
-        shape("run -itp8080:80 img"),
-        "--interactive --tty --publish=8080:80 | img"
-    );
-    assert_eq!(
-        shape("run -itp 8080:80 img"),
-        "--interactive --tty --publish=8080:80 | img"
-    );
-    assert_eq!(
-        shape("run -iteA=1 img"),
-        "--interactive --tty --env=A=1 | img"
-    );
-    assert_eq!(
-        shape("run -it=false img"),
-        "--interactive --tty=false | img"
-    );
-    assert_eq!(
-        shape("run -p= img"),
-        "--publish== | img",
-        "as pflag: a lone = is the value"
-    );
+    assert_eq!(shape("run -itp8080:80 img"), "--interactive --tty --publish=8080:80 | img");
+    assert_eq!(shape("run -itp 8080:80 img"), "--interactive --tty --publish=8080:80 | img");
+    assert_eq!(shape("run -iteA=1 img"), "--interactive --tty --env=A=1 | img");
+    assert_eq!(shape("run -it=false img"), "--interactive --tty=false | img");
+    assert_eq!(shape("run -p= img"), "--publish== | img", "as pflag: a lone = is the value");
 }
 
 #[test]
@@ -94,16 +71,8 @@ fn the_image_and_all_behind_it_are_left_alone() {
 #[test]
 fn words_that_are_not_utf8_survive() {
     let odd = OsString::from_vec(b"/tmp/\xff:/x".to_vec());
-    let line = [
-        OsString::from("run"),
-        "-v".into(),
-        odd.clone(),
-        "img".into(),
-        odd.clone(),
-    ];
-    let Ok(Line::Run(run)) = super::line(&line) else {
-        panic!()
-    };
+    let line = [OsString::from("run"), "-v".into(), odd.clone(), "img".into(), odd.clone()];
+    let Ok(Line::Run(run)) = super::line(&line) else { panic!() };
     assert_eq!(run.flags[0].value.as_ref(), Some(&odd));
     assert_eq!(run.rest[1], odd);
 }
@@ -114,64 +83,31 @@ fn flags_between_docker_and_run_are_kept() {
     assert_eq!(parsed.global("context").as_deref(), Some("box"));
     assert_eq!(parsed.global("host").as_deref(), Some("tcp://h:1"));
     assert_eq!(parsed.verb, ["container", "run"]);
-    assert_eq!(
-        run("-cbox run img").global("context").as_deref(),
-        Some("box")
-    );
+    assert_eq!(run("-cbox run img").global("context").as_deref(), Some("box"));
 }
 
 #[test]
 fn help_and_version_are_dockers() {
-    for line in [
-        "run --help",
-        "--help",
-        "--version run img",
-        "run --rm --help img",
-        "-v",
-    ] {
-        assert!(
-            matches!(super::line(&words(line)), Ok(Line::Docker)),
-            "{line}"
-        );
+    for line in ["run --help", "--help", "--version run img", "run --rm --help img", "-v"] {
+        assert!(matches!(super::line(&words(line)), Ok(Line::Docker)), "{line}");
     }
 }
 
 #[test]
 fn mistakes_are_told_in_dockers_words() {
-    assert_eq!(
-        error("run --prot 1 img").to_string(),
-        "unknown flag: --prot"
-    );
-    assert_eq!(
-        error("run -iZ img").to_string(),
-        "unknown shorthand flag: 'Z' in -Z"
-    );
-    assert_eq!(
-        error("run --name").to_string(),
-        "flag needs an argument: --name"
-    );
-    assert_eq!(
-        error("run -it -p").to_string(),
-        "flag needs an argument: 'p' in -p"
-    );
+    assert_eq!(error("run --prot 1 img").to_string(), "unknown flag: --prot");
+    assert_eq!(error("run -iZ img").to_string(), "unknown shorthand flag: 'Z' in -Z");
+    assert_eq!(error("run --name").to_string(), "flag needs an argument: --name");
+    assert_eq!(error("run -it -p").to_string(), "flag needs an argument: 'p' in -p");
     assert_eq!(error("run --=x img").to_string(), "bad flag syntax: --=x");
     assert_eq!(error("run --rm"), ParseError::NoImage);
     assert_eq!(error("ps"), ParseError::OtherCommand("ps".to_owned()));
-    assert!(matches!(
-        error("run --rm=maybe img"),
-        ParseError::NotABool { flag: "rm", .. }
-    ));
-    assert_eq!(
-        super::line(&[]).expect_err("no words"),
-        ParseError::NoCommand
-    );
+    assert!(matches!(error("run --rm=maybe img"), ParseError::NotABool { flag: "rm", .. }));
+    assert_eq!(super::line(&[]).expect_err("no words"), ParseError::NoCommand);
 }
 
 #[test]
 fn an_unknown_flag_names_the_nearest() {
     let failure = Failure::from(error("run --entrypiont x img"));
-    assert_eq!(
-        failure.hint.as_deref(),
-        Some("did you mean --entrypoint? see 'docker run --help'")
-    );
+    assert_eq!(failure.hint.as_deref(), Some("did you mean --entrypoint? see 'docker run --help'"));
 }

@@ -61,11 +61,7 @@ pub enum PortError {
 
 /// Reads a value of `--publish`; a range gives several ports.
 pub fn publish(value: &str) -> Result<Vec<Published>, PortError> {
-    let short = if value.contains('=') {
-        short_form(value)?
-    } else {
-        value.to_owned()
-    };
+    let short = if value.contains('=') { short_form(value)? } else { value.to_owned() };
     let (rest, protocol) = split_protocol(&short)?;
     let (host_ip, host, container) = split_parts(rest);
     let host_ip = address(host_ip)?;
@@ -86,10 +82,7 @@ pub fn publish(value: &str) -> Result<Vec<Published>, PortError> {
         return Err(PortError::Ranges(container.to_owned(), host.to_owned()));
     }
     let published = (first..=last).map(|number| Published {
-        container: ContainerPort {
-            number,
-            protocol: protocol.clone(),
-        },
+        container: ContainerPort { number, protocol: protocol.clone() },
         host_ip: host_ip.clone(),
         host_port: match host_range {
             None => String::new(),
@@ -107,10 +100,7 @@ pub fn expose(value: &str) -> Result<Vec<ContainerPort>, PortError> {
     }
     let (ports, protocol) = split_protocol(value)?;
     let (first, last) = range(ports).ok_or_else(|| PortError::Expose(value.to_owned()))?;
-    let ports = (first..=last).map(|number| ContainerPort {
-        number,
-        protocol: protocol.clone(),
-    });
+    let ports = (first..=last).map(|number| ContainerPort { number, protocol: protocol.clone() });
     Ok(ports.collect())
 }
 
@@ -151,10 +141,7 @@ fn split_parts(value: &str) -> (&str, &str, &str) {
 }
 
 fn address(text: &str) -> Result<String, PortError> {
-    let bare = text
-        .strip_prefix('[')
-        .and_then(|text| text.strip_suffix(']'))
-        .unwrap_or(text);
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
     match bare {
         "" => Ok(String::new()),
         bare if bare.parse::<IpAddr>().is_ok() => Ok(bare.to_owned()),
@@ -223,11 +210,7 @@ mod tests {
             "0",
             "x=1,y",
         ] {
-            assert!(
-                shape(value).starts_with("error: "),
-                "{value}: {}",
-                shape(value)
-            );
+            assert!(shape(value).starts_with("error: "), "{value}: {}", shape(value));
         }
     }
 
@@ -238,10 +221,7 @@ mod tests {
             Ok::<_, String>(ports.iter().map(ToString::to_string).collect::<Vec<_>>())
         };
         assert_eq!(text("80"), Ok(vec!["80/tcp".to_owned()]));
-        assert_eq!(
-            text("80-81/udp"),
-            Ok(vec!["80/udp".to_owned(), "81/udp".to_owned()])
-        );
+        assert_eq!(text("80-81/udp"), Ok(vec!["80/udp".to_owned(), "81/udp".to_owned()]));
         assert!(text("80:80").is_err());
         assert!(text("x").is_err());
     }

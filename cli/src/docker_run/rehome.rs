@@ -102,11 +102,7 @@ pub fn rehome(run: &DockerRun) -> Result<(Rehomed, Vec<OsString>), RehomeError> 
             Place::Pass => docker.push(flag.word()),
             Place::Handled(_) => handled(flag, run, &mut rehomed, &mut docker)?,
             Place::Refused(reason, instead) if is_on(flag, run) => {
-                return Err(RehomeError::Refused {
-                    flag: flag.spec.long,
-                    reason,
-                    instead,
-                });
+                return Err(RehomeError::Refused { flag: flag.spec.long, reason, instead });
             }
             Place::Refused(..) => {}
             Place::Sidecar => sidecar(flag, &mut rehomed, &mut legacy)?,
@@ -137,9 +133,7 @@ fn handled(
             _ => {}
         },
         "sysctl" if text.starts_with("net.") => {
-            let pair = text
-                .split_once('=')
-                .ok_or_else(|| RehomeError::Sysctl(text.clone()))?;
+            let pair = text.split_once('=').ok_or_else(|| RehomeError::Sysctl(text.clone()))?;
             rehomed.sysctls.push((pair.0.to_owned(), pair.1.to_owned()));
             return Ok(());
         }
@@ -152,15 +146,9 @@ fn handled(
 fn sidecar(flag: &Flag, rehomed: &mut Rehomed, legacy: &mut Legacy) -> Result<(), RehomeError> {
     let long = flag.spec.long;
     let text = flag.text();
-    let port = |source| RehomeError::Port {
-        flag: long,
-        value: text.clone(),
-        source,
-    };
+    let port = |source| RehomeError::Port { flag: long, value: text.clone(), source };
     match long {
-        "publish" => rehomed
-            .published
-            .extend(ports::publish(&text).map_err(port)?),
+        "publish" => rehomed.published.extend(ports::publish(&text).map_err(port)?),
         "expose" => rehomed.exposed.extend(ports::expose(&text).map_err(port)?),
         "network" | "net" => {
             let network = network::attachment(&text).map_err(RehomeError::Network)?;
@@ -187,9 +175,7 @@ fn sidecar(flag: &Flag, rehomed: &mut Rehomed, legacy: &mut Legacy) -> Result<()
 fn add_host(text: &str) -> Result<(String, String), RehomeError> {
     let pair = text.split_once('=').or_else(|| text.split_once(':'));
     let (name, address) = pair.ok_or_else(|| RehomeError::AddHost(text.to_owned()))?;
-    let bare = address
-        .strip_prefix('[')
-        .and_then(|address| address.strip_suffix(']'));
+    let bare = address.strip_prefix('[').and_then(|address| address.strip_suffix(']'));
     let address = bare.unwrap_or(address);
     if name.is_empty() || address.is_empty() {
         return Err(RehomeError::AddHost(text.to_owned()));
@@ -210,10 +196,7 @@ struct Legacy {
 
 impl Legacy {
     fn apply(self, rehomed: &mut Rehomed) -> Result<(), NetworkError> {
-        let user_defined = rehomed
-            .networks
-            .first()
-            .is_some_and(Attachment::user_defined);
+        let user_defined = rehomed.networks.first().is_some_and(Attachment::user_defined);
         let addressed = self.ip.is_some() || self.ip6.is_some() || self.mac.is_some();
         if !user_defined {
             rehomed.links = self.links.clone();
@@ -222,30 +205,17 @@ impl Legacy {
             if !addressed && self.aliases.is_empty() && self.link_local.is_empty() {
                 return Ok(());
             }
-            rehomed.networks.push(Attachment {
-                name: "default".to_owned(),
-                ..Default::default()
-            });
+            rehomed.networks.push(Attachment { name: "default".to_owned(), ..Default::default() });
         }
         let first = &mut rehomed.networks[0];
         let both = |name, twice: bool| {
-            if twice {
-                Err(NetworkError::Both(name))
-            } else {
-                Ok(())
-            }
+            if twice { Err(NetworkError::Both(name)) } else { Ok(()) }
         };
-        both(
-            "network-alias",
-            !self.aliases.is_empty() && !first.aliases.is_empty(),
-        )?;
+        both("network-alias", !self.aliases.is_empty() && !first.aliases.is_empty())?;
         both("ip", self.ip.is_some() && first.ip.is_some())?;
         both("ip6", self.ip6.is_some() && first.ip6.is_some())?;
         both("mac-address", self.mac.is_some() && first.mac.is_some())?;
-        both(
-            "link-local-ip",
-            !self.link_local.is_empty() && !first.link_local.is_empty(),
-        )?;
+        both("link-local-ip", !self.link_local.is_empty() && !first.link_local.is_empty())?;
         first.aliases.extend(self.aliases);
         first.link_local.extend(self.link_local);
         first.ip = first.ip.take().or(self.ip);

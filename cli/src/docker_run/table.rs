@@ -36,21 +36,11 @@ pub enum Place {
 }
 
 const fn value(long: &'static str) -> FlagSpec {
-    FlagSpec {
-        long,
-        short: None,
-        takes: Takes::Value,
-        place: Place::Pass,
-    }
+    FlagSpec { long, short: None, takes: Takes::Value, place: Place::Pass }
 }
 
 const fn switch(long: &'static str) -> FlagSpec {
-    FlagSpec {
-        long,
-        short: None,
-        takes: Takes::Nothing,
-        place: Place::Pass,
-    }
+    FlagSpec { long, short: None, takes: Takes::Nothing, place: Place::Pass }
 }
 
 impl FlagSpec {
@@ -97,10 +87,9 @@ pub const RUN: &[FlagSpec] = &[
     value("cpus"),
     value("cpuset-cpus"),
     value("cpuset-mems"),
-    switch("detach").short('d').refused(
-        "a session in the background is not supported yet",
-        "leave -d out",
-    ),
+    switch("detach")
+        .short('d')
+        .refused("a session in the background is not supported yet", "leave -d out"),
     value("detach-keys"),
     value("device"),
     value("device-cgroup-rule"),
@@ -115,9 +104,7 @@ pub const RUN: &[FlagSpec] = &[
     value("dns-search").sidecar(),
     value("domainname").sidecar(),
     value("entrypoint"),
-    value("env")
-        .short('e')
-        .handled("its names are not taken from the target"),
+    value("env").short('e').handled("its names are not taken from the target"),
     value("env-file").handled("its names are not taken from the target"),
     value("expose").sidecar(),
     value("gpus"),
@@ -179,9 +166,7 @@ pub const RUN: &[FlagSpec] = &[
     value("storage-opt"),
     value("sysctl").handled("net.* goes to the sidecar, the rest to docker"),
     value("tmpfs"),
-    switch("tty")
-        .short('t')
-        .handled("our own lines end as a raw terminal needs it"),
+    switch("tty").short('t').handled("our own lines end as a raw terminal needs it"),
     value("ulimit"),
     switch("use-api-socket"),
     value("user").short('u'),
@@ -206,9 +191,7 @@ pub const GLOBAL: &[FlagSpec] = &[
     value("tlscert").handled("which engine"),
     value("tlskey").handled("which engine"),
     switch("tlsverify").handled("which engine"),
-    switch("version")
-        .short('v')
-        .handled("docker prints its own version"),
+    switch("version").short('v').handled("docker prints its own version"),
 ];
 
 #[cfg(test)]

@@ -43,11 +43,7 @@ impl Attached {
         let attached = attached
             .map_err(|error| engine.explain("cannot attach to mirrord's container", error))?;
         let lines = Lines::default();
-        Ok(Self {
-            output: attached.output,
-            input: Some(attached.input),
-            lines,
-        })
+        Ok(Self { output: attached.output, input: Some(attached.input), lines })
     }
 
     /// Sends one JSON value as a line.

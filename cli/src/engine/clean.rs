@@ -1,6 +1,7 @@
 //! What a session leaves in the engine: nothing.
 
 use std::collections::HashMap;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bollard::models::ContainerSummary;
 use bollard::query_parameters::{
@@ -17,22 +18,18 @@ use crate::session::SessionId;
 pub const SESSION_LABEL: &str = "mirrord.session";
 /// On the sidecar and the agent; its value says which of the two it is.
 pub const ROLE_LABEL: &str = "mirrord.role";
+/// A container that is younger may still be on its way to run.
+const NEW: Duration = Duration::from_secs(120);
 
 /// Stops the session's app and removes its sidecar and agent; doing so twice is no error.
 pub async fn clean(engine: &Engine, session: &SessionId) -> Result<(), EngineError> {
-    let (ours, apps): (Vec<_>, Vec<_>) = of_session(engine, session)
-        .await?
-        .into_iter()
-        .partition(|container| is_ours(container));
+    let (ours, apps): (Vec<_>, Vec<_>) =
+        of_session(engine, session).await?.into_iter().partition(is_ours);
     let (never_ran, ran): (Vec<_>, Vec<_>) =
         apps.into_iter().partition(|app| state(app) == "created");
     let (stops, removals) = tokio::join!(
         join_all(ids(&ran).map(|id| stop(engine, id))),
-        join_all(
-            ids(&ours)
-                .chain(ids(&never_ran))
-                .map(|id| remove(engine, id))
-        ),
+        join_all(ids(&ours).chain(ids(&never_ran)).map(|id| remove(engine, id))),
     );
     stops.into_iter().chain(removals).collect()
 }
@@ -48,17 +45,28 @@ pub async fn clean_any_version(engine: &Engine, session: &SessionId) -> Result<(
     }
 }
 
+/// Removes sidecars and agents of other sessions that nobody keeps: not running, and not new.
+pub async fn sweep(engine: &Engine, own: &SessionId) -> Result<(), EngineError> {
+    let own = own.to_string();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let old = |container: &ContainerSummary| {
+        let age = container.created.and_then(|at| now.checked_sub(u64::try_from(at).ok()?));
+        age.is_some_and(|age| age > NEW.as_secs())
+    };
+    let others = labelled(engine, ROLE_LABEL.to_owned()).await?.into_iter().filter(|container| {
+        let session = container.labels.as_ref().and_then(|labels| labels.get(SESSION_LABEL));
+        let idle = matches!(state(container).as_str(), "created" | "exited" | "dead");
+        session.is_some_and(|session| *session != own) && idle && old(container)
+    });
+    let others: Vec<_> = others.collect();
+    join_all(ids(&others).map(|id| remove(engine, id))).await.into_iter().collect()
+}
+
 /// Stops the session's app, as `docker stop` does.
 pub async fn stop_app(engine: &Engine, session: &SessionId) -> Result<(), EngineError> {
     let containers = of_session(engine, session).await?;
-    let apps: Vec<_> = containers
-        .into_iter()
-        .filter(|container| !is_ours(container))
-        .collect();
-    join_all(ids(&apps).map(|id| stop(engine, id)))
-        .await
-        .into_iter()
-        .collect()
+    let apps: Vec<_> = containers.into_iter().filter(|container| !is_ours(container)).collect();
+    join_all(ids(&apps).map(|id| stop(engine, id))).await.into_iter().collect()
 }
 
 /// The ids of the session's app containers that run.
@@ -67,9 +75,7 @@ pub async fn running_apps(
     session: &SessionId,
 ) -> Result<Vec<String>, EngineError> {
     let containers = of_session(engine, session).await?;
-    let apps = containers
-        .into_iter()
-        .filter(|container| !is_ours(container));
+    let apps = containers.into_iter().filter(|container| !is_ours(container));
     let running =
         apps.filter(|app| matches!(state(app).as_str(), "running" | "paused" | "restarting"));
     Ok(running.filter_map(|app| app.id).collect())
@@ -86,19 +92,14 @@ pub async fn not_running(engine: &Engine, id: &str) {
 }
 
 async fn wait(engine: &Engine, id: &str, condition: &str) {
-    let options = WaitContainerOptionsBuilder::default()
-        .condition(condition)
-        .build();
+    let options = WaitContainerOptionsBuilder::default().condition(condition).build();
     let mut waiting = std::pin::pin!(engine.api().wait_container(id, Some(options)));
     while waiting.next().await.is_some() {}
 }
 
 /// Removes a container with its anonymous volumes, running or not.
 pub async fn remove(engine: &Engine, id: &str) -> Result<(), EngineError> {
-    let options = RemoveContainerOptionsBuilder::default()
-        .force(true)
-        .v(true)
-        .build();
+    let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
     match engine.api().remove_container(id, Some(options)).await {
         Ok(()) => Ok(()),
         Err(error) => match engine.explain("cannot remove a container of the session", error) {
@@ -114,16 +115,10 @@ pub async fn remove(engine: &Engine, id: &str) -> Result<(), EngineError> {
 }
 
 async fn stop(engine: &Engine, id: &str) -> Result<(), EngineError> {
-    match engine
-        .api()
-        .stop_container(id, None::<StopContainerOptions>)
-        .await
-    {
+    match engine.api().stop_container(id, None::<StopContainerOptions>).await {
         Ok(()) => Ok(()),
         Err(error) => match engine.explain("cannot stop the session's container", error) {
-            EngineError::Refused {
-                status: 304 | 404, ..
-            } => Ok(()),
+            EngineError::Refused { status: 304 | 404, .. } => Ok(()),
             error => Err(error),
         },
     }
@@ -133,32 +128,24 @@ async fn of_session(
     engine: &Engine,
     session: &SessionId,
 ) -> Result<Vec<ContainerSummary>, EngineError> {
-    let filters = HashMap::from([("label", vec![format!("{SESSION_LABEL}={session}")])]);
-    let options = ListContainersOptionsBuilder::default()
-        .all(true)
-        .filters(&filters)
-        .build();
+    labelled(engine, format!("{SESSION_LABEL}={session}")).await
+}
+
+async fn labelled(engine: &Engine, label: String) -> Result<Vec<ContainerSummary>, EngineError> {
+    let filters = HashMap::from([("label", vec![label])]);
+    let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
     let containers = engine.api().list_containers(Some(options)).await;
-    containers.map_err(|error| engine.explain("cannot list the session's containers", error))
+    containers.map_err(|error| engine.explain("cannot list mirrord's containers", error))
 }
 
 fn state(container: &ContainerSummary) -> String {
-    container
-        .state
-        .as_ref()
-        .map(ToString::to_string)
-        .unwrap_or_default()
+    container.state.as_ref().map(ToString::to_string).unwrap_or_default()
 }
 
 fn is_ours(container: &ContainerSummary) -> bool {
-    container
-        .labels
-        .as_ref()
-        .is_some_and(|labels| labels.contains_key(ROLE_LABEL))
+    container.labels.as_ref().is_some_and(|labels| labels.contains_key(ROLE_LABEL))
 }
 
 fn ids(containers: &[ContainerSummary]) -> impl Iterator<Item = &str> {
-    containers
-        .iter()
-        .filter_map(|container| container.id.as_deref())
+    containers.iter().filter_map(|container| container.id.as_deref())
 }

@@ -9,10 +9,7 @@ use super::Endpoint;
 use crate::failure::Failure;
 
 /// What we speak first: the newest that every supported engine speaks.
-const PREFERRED: ClientVersion = ClientVersion {
-    major_version: 1,
-    minor_version: 44,
-};
+const PREFERRED: ClientVersion = ClientVersion { major_version: 1, minor_version: 44 };
 /// The first version of engines that know CAP_BPF.
 const KNOWS_BPF: usize = 42;
 /// The first version that attaches several networks at once.
@@ -82,21 +79,31 @@ impl From<EngineError> for Failure {
                 "add yourself to the group of {} ('sudo usermod -aG docker $USER', then log in again), or use sudo",
                 host.trim_start_matches("unix://")
             )),
-            EngineError::Refused { message, .. } => failure.because(message),
+            EngineError::Refused { message, .. } => match refusal_hint(&message) {
+                Some(hint) => failure.because(message).hint(hint),
+                None => failure.because(message),
+            },
             EngineError::Other { cause, .. } => failure.because(cause),
         }
     }
+}
+
+/// What can be done where the engine refuses what the user asked for.
+fn refusal_hint(message: &str) -> Option<&'static str> {
+    let hints = [
+        ("port is already allocated", "choose another host port for -p, or see 'docker ps'"),
+        ("address already in use", "choose another host port for -p: a program listens there"),
+        ("user defined networks only", "make a network: docker network create"),
+    ];
+    let network = message.contains("network") && message.contains("not found");
+    let known = hints.into_iter().find(|(words, _)| message.contains(words));
+    known.map(|(_, hint)| hint).or(network.then_some("see 'docker network ls'"))
 }
 
 impl EngineError {
     /// Whether the engine said that the thing does not exist.
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::Refused { status: 404, .. })
-    }
-
-    /// Whether no engine could be talked to at all.
-    pub fn is_no_engine(&self) -> bool {
-        matches!(self, Self::Unreachable { .. } | Self::Permission { .. })
     }
 
     /// The engine's own words, empty if it said nothing.
@@ -117,10 +124,7 @@ impl Engine {
             false => Docker::connect_with_http(host, TIMEOUT, &PREFERRED),
         };
         let docker = docker.map_err(|error| explain(endpoint, "connecting", error))?;
-        Ok(Self {
-            docker,
-            endpoint: endpoint.clone(),
-        })
+        Ok(Self { docker, endpoint: endpoint.clone() })
     }
 
     /// The same with the version that `error` says the engine speaks, if that is what it says.
@@ -131,10 +135,7 @@ impl Engine {
             true => Docker::connect_with_unix(host, TIMEOUT, &version),
             false => Docker::connect_with_http(host, TIMEOUT, &version),
         };
-        Some(Self {
-            docker: docker.ok()?,
-            endpoint: self.endpoint.clone(),
-        })
+        Some(Self { docker: docker.ok()?, endpoint: self.endpoint.clone() })
     }
 
     /// The client itself.
@@ -152,6 +153,11 @@ impl Engine {
         self.docker.client_version().minor_version >= SEVERAL_NETWORKS
     }
 
+    /// What is said of an engine that does not answer.
+    pub fn silent(&self) -> EngineError {
+        unreachable(&self.endpoint, "it does not answer".to_owned())
+    }
+
     /// Says what an error means, and what was being done.
     pub fn explain(&self, doing: &str, error: BollardError) -> EngineError {
         explain(&self.endpoint, doing, error)
@@ -159,33 +165,32 @@ impl Engine {
 }
 
 fn explain(endpoint: &Endpoint, doing: &str, error: BollardError) -> EngineError {
-    let unreachable = |cause: String| EngineError::Unreachable {
-        host: endpoint.host.clone(),
-        from: endpoint.source.clone(),
-        cause,
-    };
     match error {
-        BollardError::DockerResponseServerError {
-            status_code,
-            message,
-        } => EngineError::Refused {
-            doing: doing.to_owned(),
-            status: status_code,
-            message,
-        },
-        BollardError::SocketNotFoundError(path) => unreachable(socket_cause(&path)),
+        BollardError::DockerResponseServerError { status_code, message } => {
+            let message = match message.as_str() {
+                "" => format!("the engine answered with HTTP status {status_code}"),
+                _ => message,
+            };
+            EngineError::Refused { doing: doing.to_owned(), status: status_code, message }
+        }
+        BollardError::SocketNotFoundError(path) => unreachable(endpoint, socket_cause(&path)),
+        BollardError::RequestTimeoutError => unreachable(endpoint, "it does not answer".to_owned()),
         other => match io_cause(&other) {
             Some(ErrorKind::PermissionDenied) => EngineError::Permission {
                 host: endpoint.host.clone(),
                 from: endpoint.source.clone(),
             },
-            Some(kind) => unreachable(deepest(&other).unwrap_or_else(|| kind.to_string())),
-            None => EngineError::Other {
-                doing: doing.to_owned(),
-                cause: other.to_string(),
-            },
+            Some(kind) => {
+                unreachable(endpoint, deepest(&other).unwrap_or_else(|| kind.to_string()))
+            }
+
+            None => EngineError::Other { doing: doing.to_owned(), cause: other.to_string() },
         },
     }
+}
+
+fn unreachable(endpoint: &Endpoint, cause: String) -> EngineError {
+    EngineError::Unreachable { host: endpoint.host.clone(), from: endpoint.source.clone(), cause }
 }
 
 /// A path that cannot be seen may be forbidden rather than absent.
@@ -218,15 +223,10 @@ fn deepest(error: &BollardError) -> Option<String> {
 /// `client version 1.44 is too new. Maximum supported API version is 1.41`, or the opposite.
 fn spoken_version(message: &str) -> Option<ClientVersion> {
     let (_, version) = message.split_once("supported API version is ")?;
-    let version: String = version
-        .chars()
-        .take_while(|char| char.is_ascii_digit() || *char == '.')
-        .collect();
+    let version: String =
+        version.chars().take_while(|char| char.is_ascii_digit() || *char == '.').collect();
     let (major, minor) = version.trim_end_matches('.').split_once('.')?;
-    Some(ClientVersion {
-        major_version: major.parse().ok()?,
-        minor_version: minor.parse().ok()?,
-    })
+    Some(ClientVersion { major_version: major.parse().ok()?, minor_version: minor.parse().ok()? })
 }
 
 #[cfg(test)]

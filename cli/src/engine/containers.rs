@@ -40,11 +40,7 @@ impl Role {
             Self::Proxy => &[],
             Self::Agent => &["SYS_PTRACE", "DAC_READ_SEARCH"],
         };
-        ["NET_ADMIN", "NET_RAW", bpf]
-            .iter()
-            .chain(own)
-            .map(|name| (*name).to_owned())
-            .collect()
+        ["NET_ADMIN", "NET_RAW", bpf].iter().chain(own).map(|name| (*name).to_owned()).collect()
     }
 }
 
@@ -76,11 +72,8 @@ impl Common<'_> {
         body.domainname = target.domainname.clone();
         let host = body.host_config.get_or_insert_default();
         let sysctls = SIDECAR_SYSCTLS.iter().copied().chain([ANY_PORT]);
-        host.sysctls = Some(
-            sysctls
-                .map(|(key, value)| (key.to_owned(), value.to_owned()))
-                .collect(),
-        );
+        host.sysctls =
+            Some(sysctls.map(|(key, value)| (key.to_owned(), value.to_owned())).collect());
         network::apply(rehomed, image_ports, &mut body);
         let later = self.networks_for_later(&mut body, rehomed);
         let id = self.create(Role::Proxy, body).await?;
@@ -105,16 +98,13 @@ impl Common<'_> {
     }
 
     /// Starts one of them.
-    pub async fn start(&self, id: &str) -> Result<(), EngineError> {
-        let started = self
-            .engine
-            .api()
-            .start_container(id, None::<StartContainerOptions>)
-            .await;
-        started.map_err(|error| {
-            self.engine
-                .explain("cannot start mirrord's container", error)
-        })
+    pub async fn start(&self, role: Role, id: &str) -> Result<(), EngineError> {
+        let doing = match role {
+            Role::Proxy => "cannot start the sidecar",
+            Role::Agent => "cannot start the agent",
+        };
+        let started = self.engine.api().start_container(id, None::<StartContainerOptions>).await;
+        started.map_err(|error| self.engine.explain(doing, error))
     }
 
     fn body(&self, role: Role) -> ContainerCreateBody {
@@ -149,10 +139,10 @@ impl Common<'_> {
 
     async fn create(&self, role: Role, body: ContainerCreateBody) -> Result<String, EngineError> {
         let without_bpf = ContainerCreateBody {
-            host_config: body.host_config.clone().map(|host| HostConfig {
-                cap_add: Some(role.capabilities(false)),
-                ..host
-            }),
+            host_config: body
+                .host_config
+                .clone()
+                .map(|host| HostConfig { cap_add: Some(role.capabilities(false)), ..host }),
             ..body.clone()
         };
         match self.create_once(role, body).await {
@@ -174,31 +164,19 @@ impl Common<'_> {
             Role::Proxy => "cannot create the sidecar",
             Role::Agent => "cannot create the agent",
         };
-        let created = self
-            .engine
-            .api()
-            .create_container(Some(options), body)
-            .await;
-        Ok(created
-            .map_err(|error| self.engine.explain(doing, error))?
-            .id)
+        let created = self.engine.api().create_container(Some(options), body).await;
+        Ok(created.map_err(|error| self.engine.explain(doing, error))?.id)
     }
 
     /// An older engine creates a container in one network; it joins the others afterwards.
     fn networks_for_later(&self, body: &mut ContainerCreateBody, rehomed: &Rehomed) -> Vec<String> {
-        let endpoints = body
-            .networking_config
-            .as_mut()
-            .and_then(|config| config.endpoints_config.as_mut());
+        let endpoints =
+            body.networking_config.as_mut().and_then(|config| config.endpoints_config.as_mut());
         let Some(endpoints) = endpoints.filter(|_| !self.engine.several_networks()) else {
             return Vec::new();
         };
-        let later: Vec<String> = rehomed
-            .networks
-            .iter()
-            .skip(1)
-            .map(|network| network.name.clone())
-            .collect();
+        let later: Vec<String> =
+            rehomed.networks.iter().skip(1).map(|network| network.name.clone()).collect();
         endpoints.retain(|name, _| !later.contains(name));
         later
     }
@@ -211,10 +189,7 @@ impl Common<'_> {
         };
         let connected = self.engine.api().connect_network(name, request).await;
         connected.map_err(|error| {
-            self.engine.explain(
-                &format!("cannot connect the sidecar to the network {name}"),
-                error,
-            )
+            self.engine.explain(&format!("cannot connect the sidecar to the network {name}"), error)
         })
     }
 }
@@ -226,16 +201,8 @@ mod tests {
     #[test]
     fn an_engine_without_cap_bpf_gets_sys_admin_instead() {
         assert!(Role::Proxy.capabilities(true).contains(&"BPF".to_owned()));
-        assert!(
-            !Role::Proxy
-                .capabilities(true)
-                .contains(&"SYS_ADMIN".to_owned())
-        );
-        assert!(
-            Role::Agent
-                .capabilities(false)
-                .contains(&"SYS_ADMIN".to_owned())
-        );
+        assert!(!Role::Proxy.capabilities(true).contains(&"SYS_ADMIN".to_owned()));
+        assert!(Role::Agent.capabilities(false).contains(&"SYS_ADMIN".to_owned()));
         assert!(!Role::Agent.capabilities(false).contains(&"BPF".to_owned()));
     }
 }

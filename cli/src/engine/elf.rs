@@ -67,10 +67,8 @@ mod tests {
     #[test]
     fn the_id_is_found_among_notes() {
         let mut notes = Vec::new();
-        for (name, kind, id) in [
-            (&b"abc\0"[..], 3u32, &[9u8; 5][..]),
-            (b"GNU\0", 3, &[0xab, 0xcd]),
-        ] {
+        for (name, kind, id) in [(&b"abc\0"[..], 3u32, &[9u8; 5][..]), (b"GNU\0", 3, &[0xab, 0xcd])]
+        {
             for size in [name.len() as u32, id.len() as u32, kind] {
                 notes.extend(size.to_le_bytes());
             }

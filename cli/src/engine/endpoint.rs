@@ -120,12 +120,7 @@ impl Sources {
     }
 
     fn pick(&self) -> Result<Endpoint, EndpointError> {
-        let found = |host: &str, source: String| {
-            Ok(Endpoint {
-                host: normal(host),
-                source,
-            })
-        };
+        let found = |host: &str, source: String| Ok(Endpoint { host: normal(host), source });
         match (&self.context, &self.host) {
             (Some(_), Some(_)) => return Err(EndpointError::Conflict),
             (Some(name), None) => return self.context(name, "--context"),
@@ -150,29 +145,18 @@ impl Sources {
     fn context(&self, name: &str, said_by: &str) -> Result<Endpoint, EndpointError> {
         if name == "default" {
             let host = self.env_host.as_deref().unwrap_or(DEFAULT_HOST);
-            return Ok(Endpoint {
-                host: normal(host),
-                source: format!("{said_by} default"),
-            });
+            return Ok(Endpoint { host: normal(host), source: format!("{said_by} default") });
         }
         let mut known = vec!["default".to_owned()];
         for meta in metas(&self.config.join("contexts/meta"))? {
             let its_name = meta["Name"].as_str().unwrap_or_default();
             if its_name == name {
-                let host = meta["Endpoints"]["docker"]["Host"]
-                    .as_str()
-                    .unwrap_or(DEFAULT_HOST);
-                return Ok(Endpoint {
-                    host: normal(host),
-                    source: format!("{said_by} {name}"),
-                });
+                let host = meta["Endpoints"]["docker"]["Host"].as_str().unwrap_or(DEFAULT_HOST);
+                return Ok(Endpoint { host: normal(host), source: format!("{said_by} {name}") });
             }
             known.push(its_name.to_owned());
         }
-        Err(EndpointError::UnknownContext {
-            name: name.to_owned(),
-            known,
-        })
+        Err(EndpointError::UnknownContext { name: name.to_owned(), known })
     }
 }
 
@@ -200,14 +184,11 @@ fn metas(folder: &Path) -> Result<Vec<Value>, EndpointError> {
 }
 
 fn read_json(path: &Path) -> Result<Option<Value>, EndpointError> {
-    let failed = |source| EndpointError::File {
-        path: path.to_owned(),
-        source,
-    };
+    let failed = |source| EndpointError::File { path: path.to_owned(), source };
     match fs::read(path) {
-        Ok(content) => serde_json::from_slice(&content)
-            .map(Some)
-            .map_err(|error| failed(error.into())),
+        Ok(content) => {
+            serde_json::from_slice(&content).map(Some).map_err(|error| failed(error.into()))
+        }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(failed(error)),
     }
@@ -218,10 +199,7 @@ mod tests {
     use super::*;
 
     fn sources(config: &Path) -> Sources {
-        Sources {
-            config: config.to_owned(),
-            ..Sources::default()
-        }
+        Sources { config: config.to_owned(), ..Sources::default() }
     }
 
     fn with_context(current: &str) -> tempfile::TempDir {
@@ -236,10 +214,7 @@ mod tests {
     }
 
     fn host(sources: &Sources) -> String {
-        sources
-            .resolve()
-            .map(|endpoint| endpoint.host)
-            .unwrap_or_else(|error| error.to_string())
+        sources.resolve().map(|endpoint| endpoint.host).unwrap_or_else(|error| error.to_string())
     }
 
     #[test]
@@ -267,23 +242,12 @@ mod tests {
     #[test]
     fn an_unknown_context_names_the_nearest() {
         let folder = with_context("");
-        let sources = Sources {
-            context: Some("bxo".to_owned()),
-            ..sources(folder.path())
-        };
+        let sources = Sources { context: Some("bxo".to_owned()), ..sources(folder.path()) };
         let failure = Failure::from(sources.resolve().expect_err("unknown"));
         assert_eq!(failure.sentence, "context \"bxo\" does not exist");
-        let other = Sources {
-            context: Some("boxx".to_owned()),
-            ..sources
-        };
+        let other = Sources { context: Some("boxx".to_owned()), ..sources };
         let failure = Failure::from(other.resolve().expect_err("unknown"));
-        assert!(
-            failure
-                .hint
-                .expect("a hint")
-                .starts_with("did you mean box?")
-        );
+        assert!(failure.hint.expect("a hint").starts_with("did you mean box?"));
     }
 
     #[test]
@@ -293,9 +257,6 @@ mod tests {
         assert_eq!(host(&sources), "cannot talk to the engine at ssh://box");
         sources.host = Some(":2376".to_owned());
         sources.tls = true;
-        assert_eq!(
-            host(&sources),
-            "cannot talk TLS to the engine at tcp://127.0.0.1:2376 yet"
-        );
+        assert_eq!(host(&sources), "cannot talk TLS to the engine at tcp://127.0.0.1:2376 yet");
     }
 }

@@ -53,11 +53,7 @@ pub fn tag() -> Result<String, ImageError> {
         Some(id) => id,
         None => hex(&digest(executable)?),
     };
-    Ok(format!(
-        "mirrord-agent:{}-{}",
-        env!("CARGO_PKG_VERSION"),
-        &id[..id.len().min(12)]
-    ))
+    Ok(format!("mirrord-agent:{}-{}", env!("CARGO_PKG_VERSION"), &id[..id.len().min(12)]))
 }
 
 /// Makes the image and gives it its name.
@@ -113,9 +109,7 @@ impl Layer {
 
     fn reader(&self) -> io::Result<impl Read + Send + use<>> {
         let executable = File::open(EXECUTABLE)?.take(self.size);
-        Ok(io::Cursor::new(self.header())
-            .chain(executable)
-            .chain(io::Cursor::new(self.trailer())))
+        Ok(io::Cursor::new(self.header()).chain(executable).chain(io::Cursor::new(self.trailer())))
     }
 
     fn digest(&self) -> io::Result<[u8; 32]> {
@@ -147,10 +141,7 @@ fn archive(
         json!([{ "Config": config_name, "RepoTags": [tag], "Layers": [layer_name] }]).to_string();
     let head = tar_header(&layer_name, 0o644, layer.length());
     let mut tail = vec![0; padding(layer.length())];
-    for (name, content) in [
-        (config_name.as_str(), &config),
-        ("manifest.json", &manifest),
-    ] {
+    for (name, content) in [(config_name.as_str(), &config), ("manifest.json", &manifest)] {
         tail.extend(tar_header(name, 0o644, content.len() as u64));
         tail.extend(content.as_bytes());
         tail.resize(tail.len() + padding(content.len() as u64), 0);
@@ -214,19 +205,13 @@ mod tests {
     fn the_tag_names_version_and_build() {
         let tag = tag().expect("our own executable");
         let (version, build) = tag.rsplit_once('-').expect("two parts");
-        assert_eq!(
-            version,
-            format!("mirrord-agent:{}", env!("CARGO_PKG_VERSION"))
-        );
+        assert_eq!(version, format!("mirrord-agent:{}", env!("CARGO_PKG_VERSION")));
         assert_eq!(build.len(), 12);
     }
 
     #[test]
     fn tar_reads_the_layer() {
-        let size = File::open(EXECUTABLE)
-            .and_then(|file| file.metadata())
-            .expect("ours")
-            .len();
+        let size = File::open(EXECUTABLE).and_then(|file| file.metadata()).expect("ours").len();
         let mut reader = Layer::new(size).reader().expect("ours");
         let mut tar = Command::new("tar")
             .args(["-tvf", "-"])

@@ -34,9 +34,7 @@ pub fn apply(rehomed: &Rehomed, image_ports: &[String], body: &mut ContainerCrea
         endpoints.insert(network.name.clone(), endpoint(network));
     }
     if !endpoints.is_empty() {
-        body.networking_config = Some(NetworkingConfig {
-            endpoints_config: Some(endpoints),
-        });
+        body.networking_config = Some(NetworkingConfig { endpoints_config: Some(endpoints) });
     }
 }
 
@@ -45,24 +43,16 @@ fn apply_to_host(rehomed: &Rehomed, host: &mut HostConfig) {
     host.port_bindings = bindings(rehomed);
     host.publish_all_ports = rehomed.publish_all.then_some(true);
     host.network_mode = Some(
-        rehomed
-            .networks
-            .first()
-            .map_or_else(|| "default".to_owned(), |first| first.name.clone()),
+        rehomed.networks.first().map_or_else(|| "default".to_owned(), |first| first.name.clone()),
     );
     host.links = filled(&rehomed.links);
     host.dns = filled(&dns(rehomed));
     host.dns_options = filled(&rehomed.dns_options);
     host.dns_search = filled(&rehomed.dns_search);
-    let hosts: Vec<String> = rehomed
-        .hosts
-        .iter()
-        .map(|(name, address)| format!("{name}:{address}"))
-        .collect();
+    let hosts: Vec<String> =
+        rehomed.hosts.iter().map(|(name, address)| format!("{name}:{address}")).collect();
     host.extra_hosts = filled(&hosts);
-    host.sysctls
-        .get_or_insert_default()
-        .extend(rehomed.sysctls.iter().cloned());
+    host.sysctls.get_or_insert_default().extend(rehomed.sysctls.iter().cloned());
 }
 
 /// On a network that somebody made, Docker's own server answers its names and hands the others
@@ -118,9 +108,7 @@ mod tests {
 
     fn body(line: &str) -> serde_json::Value {
         let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
-        let Ok(Line::Run(run)) = parse::line(&words) else {
-            panic!("{line}")
-        };
+        let Ok(Line::Run(run)) = parse::line(&words) else { panic!("{line}") };
         let (rehomed, _) = rehome::rehome(&run).expect(line);
         let mut body = ContainerCreateBody::default();
         apply(&rehomed, &["7000/tcp".to_owned()], &mut body);

@@ -18,6 +18,8 @@ pub struct Target {
     pub hostname: String,
     /// Its domain name, if it has one.
     pub domainname: Option<String>,
+    /// Its address on its first network, if it has one of its own.
+    pub address: Option<String>,
     /// Its process, as a joined pid namespace numbers it.
     pub pid: u32,
     /// Which pid namespace its agent joins.
@@ -110,33 +112,18 @@ pub async fn find(engine: &Engine, name: &str) -> Result<Target, TargetError> {
         Ok(found) => check(found),
         Err(error) => {
             let error = engine.explain(&doing, error);
-            if error
-                .message()
-                .to_lowercase()
-                .contains("multiple ids found")
-            {
+            if error.message().to_lowercase().contains("multiple ids found") {
                 let matches = running(engine, true).await?;
                 let matches = matches.into_iter().filter(|(id, _)| id.starts_with(name));
-                let matches = matches
-                    .map(|(id, name)| format!("{name} ({})", short(&id)))
-                    .collect();
-                return Err(TargetError::Several {
-                    name: name.to_owned(),
-                    matches,
-                });
+                let matches =
+                    matches.map(|(id, name)| format!("{name} ({})", short(&id))).collect();
+                return Err(TargetError::Several { name: name.to_owned(), matches });
             }
             if !error.is_not_found() {
                 return Err(error.into());
             }
-            let running = running(engine, false)
-                .await?
-                .into_iter()
-                .map(|(_, name)| name)
-                .collect();
-            Err(TargetError::NotFound {
-                name: name.to_owned(),
-                running,
-            })
+            let running = running(engine, false).await?.into_iter().map(|(_, name)| name).collect();
+            Err(TargetError::NotFound { name: name.to_owned(), running })
         }
     }
 }
@@ -145,10 +132,7 @@ async fn inspect(
     engine: &Engine,
     name: &str,
 ) -> Result<ContainerInspectResponse, bollard::errors::Error> {
-    engine
-        .api()
-        .inspect_container(name, None::<InspectContainerOptions>)
-        .await
+    engine.api().inspect_container(name, None::<InspectContainerOptions>).await
 }
 
 /// Whether the target still runs as it did when it was found.
@@ -170,17 +154,11 @@ async fn running(engine: &Engine, all: bool) -> Result<Vec<(String, String)>, En
     let containers = engine.api().list_containers(Some(options)).await;
     let containers = containers.map_err(|error| engine.explain("cannot list containers", error))?;
     let theirs = containers.into_iter().filter(|container| {
-        container
-            .labels
-            .as_ref()
-            .is_none_or(|labels| !labels.contains_key(SESSION_LABEL))
+        container.labels.as_ref().is_none_or(|labels| !labels.contains_key(SESSION_LABEL))
     });
     let mut list: Vec<(String, String)> = theirs
         .filter_map(|container| {
-            let name = container
-                .names?
-                .into_iter()
-                .find(|name| name.rfind('/') == Some(0))?;
+            let name = container.names?.into_iter().find(|name| name.rfind('/') == Some(0))?;
             Some((container.id?, name.trim_start_matches('/').to_owned()))
         })
         .collect();
@@ -190,49 +168,40 @@ async fn running(engine: &Engine, all: bool) -> Result<Vec<(String, String)>, En
 
 fn check(found: ContainerInspectResponse) -> Result<Target, TargetError> {
     let id = found.id.unwrap_or_default();
-    let name = found
-        .name
-        .unwrap_or_default()
-        .trim_start_matches('/')
-        .to_owned();
+    let name = found.name.unwrap_or_default().trim_start_matches('/').to_owned();
     let config = found.config.unwrap_or_default();
     let host = found.host_config.unwrap_or_default();
     let state = found.state.unwrap_or_default();
     if !state.running.unwrap_or(false) || state.paused.unwrap_or(false) {
-        let status = state
-            .status
-            .unwrap_or(ContainerStateStatusEnum::EMPTY)
-            .to_string();
+        let status = state.status.unwrap_or(ContainerStateStatusEnum::EMPTY).to_string();
         let state = match (status.as_str(), state.exit_code) {
             ("exited" | "dead", Some(code)) => format!("{status}, exit code {code}"),
             _ => status,
         };
         return Err(TargetError::NotRunning { name, state });
     }
-    if config
-        .labels
-        .as_ref()
-        .is_some_and(|labels| labels.contains_key(SESSION_LABEL))
-    {
+    if config.labels.as_ref().is_some_and(|labels| labels.contains_key(SESSION_LABEL)) {
         return Err(TargetError::Ours { name });
     }
     if host.network_mode.as_deref() == Some("host") {
         return Err(TargetError::HostNetwork { name });
     }
     let host_pid = host.pid_mode.as_deref() == Some("host");
+    let networks = found.network_settings.and_then(|settings| settings.networks);
+    let mut addresses: Vec<String> = networks
+        .into_iter()
+        .flatten()
+        .filter_map(|(_, network)| network.ip_address)
+        .filter(|address| !address.is_empty())
+        .collect();
+    addresses.sort();
     Ok(Target {
+        address: addresses.into_iter().next(),
         pid: match host_pid {
-            true => state
-                .pid
-                .and_then(|pid| u32::try_from(pid).ok())
-                .unwrap_or(1),
+            true => state.pid.and_then(|pid| u32::try_from(pid).ok()).unwrap_or(1),
             false => 1,
         },
-        pid_mode: if host_pid {
-            "host".to_owned()
-        } else {
-            format!("container:{id}")
-        },
+        pid_mode: if host_pid { "host".to_owned() } else { format!("container:{id}") },
         hostname: config.hostname.unwrap_or_default(),
         domainname: config.domainname.filter(|name| !name.is_empty()),
         id,
@@ -248,18 +217,12 @@ mod tests {
     fn an_absent_target_names_what_is_there() {
         let failure = |name: &str, running: &[&str]| {
             let running = running.iter().map(|name| (*name).to_owned()).collect();
-            Failure::from(TargetError::NotFound {
-                name: name.to_owned(),
-                running,
-            })
+            Failure::from(TargetError::NotFound { name: name.to_owned(), running })
         };
         let close = failure("ordres", &["orders", "web"]);
         assert_eq!(close.sentence, "there is no container \"ordres\"");
         assert_eq!(close.hint.as_deref(), Some("did you mean orders?"));
-        assert_eq!(
-            failure("x", &["a", "b"]).hint.as_deref(),
-            Some("running are: a, b")
-        );
+        assert_eq!(failure("x", &["a", "b"]).hint.as_deref(), Some("running are: a, b"));
         assert_eq!(
             failure("x", &[]).hint.as_deref(),
             Some("no container is running; see 'docker ps -a'")

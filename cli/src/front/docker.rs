@@ -22,13 +22,18 @@ use crate::env_rules::Delivery;
 use crate::failure::Failure;
 use crate::session::SessionId;
 
+/// What the user says of variables.
+pub struct UsersVariables {
+    names: HashSet<String>,
+    copies: Vec<OwnedFd>,
+}
+
 /// A `docker run` that only waits for its session.
 pub struct Prepared {
     program: PathBuf,
     head: Vec<OsString>,
     tail: Vec<OsString>,
-    users: HashSet<String>,
-    copies: Vec<OwnedFd>,
+    users: UsersVariables,
 }
 
 /// docker, running.
@@ -39,56 +44,47 @@ pub struct Docker {
     _files: Vec<OwnedFd>,
 }
 
-impl Prepared {
-    /// Finds docker and reads what the user says of variables.
-    pub fn new(run: &mut DockerRun) -> Result<Self, Failure> {
-        let program = find_docker()?;
-        let mut users: HashSet<String> = run.values("env").map(|word| env_name(&word)).collect();
+impl UsersVariables {
+    /// Reads the flags; a file that can be read only once is replaced by a copy of it.
+    pub fn of(run: &mut DockerRun) -> Result<Self, Failure> {
+        let mut names: HashSet<String> = run.values("env").map(|word| env_name(&word)).collect();
         let mut copies = Vec::new();
-        for flag in run
-            .flags
-            .iter_mut()
-            .filter(|flag| flag.spec.long == "env-file")
-        {
+        for flag in run.flags.iter_mut().filter(|flag| flag.spec.long == "env-file") {
             // A file that cannot be read is docker's to complain of.
             let path = flag.value.clone().unwrap_or_default();
-            let Ok(file) = env_file::read(Path::new(&path)) else {
-                continue;
-            };
-            users.extend(file.names);
+            let Ok(file) = env_file::read(Path::new(&path)) else { continue };
+            names.extend(file.names);
             if let Some(content) = file.copy {
                 let copy = memory_file(c"env-file", &content)?;
                 flag.value = Some(path_of(&copy).into());
                 copies.push(copy);
             }
         }
+        Ok(Self { names, copies })
+    }
+}
+
+impl Prepared {
+    /// Finds docker; `flags` are those that it keeps.
+    pub fn new(
+        run: &DockerRun,
+        flags: Vec<OsString>,
+        users: UsersVariables,
+    ) -> Result<Self, Failure> {
+        let program = find_docker()?;
         let mut head: Vec<OsString> = run.globals.iter().map(|flag| flag.word()).collect();
         head.extend(run.verb.iter().map(OsString::from));
-        Ok(Self {
-            program,
-            head,
-            tail: Vec::new(),
-            users,
-            copies,
-        })
-    }
-
-    /// Takes the flags that docker keeps, and what follows them.
-    pub fn with_words(mut self, flags: Vec<OsString>, rest: &[OsString]) -> Self {
-        self.tail = flags;
-        if rest
-            .first()
-            .is_some_and(|word| word.as_encoded_bytes().starts_with(b"-"))
-        {
-            self.tail.push("--".into());
+        let mut tail = flags;
+        if run.rest.first().is_some_and(|word| word.as_encoded_bytes().starts_with(b"-")) {
+            tail.push("--".into());
         }
-        self.tail.extend(rest.iter().cloned());
-        self
+        tail.extend(run.rest.iter().cloned());
+        Ok(Self { program, head, tail, users })
     }
 
     /// The names of variables that are the user's.
     pub fn users_variables(&self) -> &HashSet<String> {
-        &self.users
+        &self.users.names
     }
 
     /// Starts docker in the sidecar's network with the target's variables.
@@ -99,7 +95,7 @@ impl Prepared {
         delivery: &Delivery,
         shares_terminal: bool,
     ) -> Result<Docker, Failure> {
-        let mut files = self.copies;
+        let mut files = self.users.copies;
         let mut command = Command::new(EXECUTABLE);
         command
             .arg(trampoline::NAME)
@@ -120,14 +116,9 @@ impl Prepared {
         if !shares_terminal {
             command.process_group(0);
         }
-        let child = command
-            .spawn()
-            .map_err(|error| Failure::caused_by("cannot start docker", &error))?;
-        Ok(Docker {
-            child,
-            shares_terminal,
-            _files: files,
-        })
+        let child =
+            command.spawn().map_err(|error| Failure::caused_by("cannot start docker", &error))?;
+        Ok(Docker { child, shares_terminal, _files: files })
     }
 }
 
@@ -170,25 +161,19 @@ pub fn replace(words: &[OsString]) -> Failure {
 
 /// `NAME=VALUE`, or `NAME` alone.
 fn env_name(word: &str) -> String {
-    word.split_once('=')
-        .map_or(word, |(name, _)| name)
-        .to_owned()
+    word.split_once('=').map_or(word, |(name, _)| name).to_owned()
 }
 
 fn find_docker() -> Result<PathBuf, Failure> {
     use std::os::unix::fs::PermissionsExt;
     let path = env::var_os("PATH").unwrap_or_default();
     let executable = |file: &PathBuf| {
-        file.metadata()
-            .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+        file.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
     };
-    env::split_paths(&path)
-        .map(|folder| folder.join("docker"))
-        .find(executable)
-        .ok_or_else(|| {
-            Failure::new("there is no docker command in PATH")
-                .hint("install the Docker client, or add its folder to PATH")
-        })
+    env::split_paths(&path).map(|folder| folder.join("docker")).find(executable).ok_or_else(|| {
+        Failure::new("there is no docker command in PATH")
+            .hint("install the Docker client, or add its folder to PATH")
+    })
 }
 
 /// A file that never touches a disk, which children inherit.
@@ -217,9 +202,6 @@ mod tests {
 
     #[test]
     fn a_variable_is_the_users_with_or_without_a_value() {
-        assert_eq!(
-            (env_name("A=b=c"), env_name("A")),
-            ("A".to_owned(), "A".to_owned())
-        );
+        assert_eq!((env_name("A=b=c"), env_name("A")), ("A".to_owned(), "A".to_owned()));
     }
 }

@@ -34,11 +34,7 @@ impl Keeper {
         let missing = || io::Error::other("a pipe is missing");
         let output = child.stdout.take().ok_or_else(missing)?;
         let input = child.stdin.take();
-        let mut keeper = Self {
-            child,
-            input,
-            events: BufReader::new(output).lines(),
-        };
+        let mut keeper = Self { child, input, events: BufReader::new(output).lines() };
         keeper.send(plan).await?;
         Ok(keeper)
     }
@@ -52,9 +48,9 @@ impl Keeper {
         }
     }
 
-    /// Tells it that the app has ended. A keeper that is gone will show as the end of its events.
-    pub async fn end(&mut self) {
-        let _ = self.send(&plan::Command::End).await;
+    /// Tells it how the app has ended. A keeper that is gone will show as the end of its events.
+    pub async fn end(&mut self, command: plan::Command) {
+        let _ = self.send(&command).await;
     }
 
     /// Leaves it without a word, as if we had died: it then stops the app as well.

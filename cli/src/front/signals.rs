@@ -55,8 +55,7 @@ pub fn block() -> io::Result<Blocked> {
 fn ignored() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    line.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
-        .unwrap_or(0)
+    line.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
 }
 
 impl Signals {
@@ -79,10 +78,7 @@ impl Signals {
             };
             let number = i32::try_from(info.ssi_signo).unwrap_or(0);
             if let Ok(signal) = Signal::try_from(number) {
-                return Ok(Received {
-                    signal,
-                    from_terminal: info.ssi_code > 0,
-                });
+                return Ok(Received { signal, from_terminal: info.ssi_code > 0 });
             }
         }
     }
@@ -90,8 +86,5 @@ impl Signals {
 
 /// Whether a signal ends a command that waits for its session.
 pub fn ends(signal: Signal) -> bool {
-    matches!(
-        signal,
-        Signal::SIGHUP | Signal::SIGINT | Signal::SIGQUIT | Signal::SIGTERM
-    )
+    matches!(signal, Signal::SIGHUP | Signal::SIGINT | Signal::SIGQUIT | Signal::SIGTERM)
 }

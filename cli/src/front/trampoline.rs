@@ -25,9 +25,6 @@ pub fn run(words: &[OsString]) -> ExitCode {
         return ExitCode::from(exit::of_signal(Signal::SIGTERM as i32));
     }
     let error = Command::new(program).args(arguments).exec();
-    eprintln!(
-        "mirrord: error: cannot execute {}: {error}",
-        program.to_string_lossy()
-    );
+    eprintln!("mirrord: error: cannot execute {}: {error}", program.to_string_lossy());
     ExitCode::from(exit::NOTHING_RAN)
 }

@@ -5,14 +5,18 @@
 //!             (image, if new) └─► create agent ─► start agent ──┘
 //! ```
 
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
+use bollard::query_parameters::InspectNetworkOptions;
 use mirrord_protocol::Token;
 use mirrord_protocol::control::{AgentEvent, ProxyEvent, Target as Described};
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use super::containers::{AgentSaid, ProxySaid, Running, Said};
 use super::events::{Event, Reporter, Step, millis};
+use super::plan::Learned;
 use super::{Plan, id};
 use crate::engine::attached::Attached;
 use crate::engine::connect::EngineError;
@@ -23,6 +27,12 @@ use crate::failure::Failure;
 
 /// How long proxy and agent may take to stand once they run.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long an engine may take to answer for the first time.
+const ENGINE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Words of a kernel or an engine that refuses.
+const RIGHTS: &[&str] = &["Operation not permitted", "os error 1)", "EPERM", "Invalid argument"];
 
 /// A session that is ready for the app.
 pub struct Session {
@@ -46,6 +56,8 @@ pub struct BringUp<'a> {
     pub plan: &'a Plan,
     /// Who hears of it.
     pub reporter: &'a Reporter,
+    /// Becomes true when something may be in the engine.
+    pub begun: &'a Cell<bool>,
     /// Becomes true when nobody wants it any more. It then ends at the next point where nothing
     /// is half made: a request that is dropped may still be carried out.
     pub unwanted: watch::Receiver<bool>,
@@ -57,20 +69,17 @@ impl BringUp<'_> {
         let began = Instant::now();
         let (engine, target) = self.find_target().await?;
         self.step(Step::Target, began);
-        let image_ports = self.image_ports(&engine).await?;
+        let learned = self.learn(&engine, &target).await?;
         let token = id::token().map_err(|error| Failure::caused_by("no randomness", &error))?;
         let image = image::tag()?;
-        let common = Common {
-            engine: &engine,
-            session: &self.plan.session,
-            image: &image,
-        };
-        let sidecar = self.create_sidecar(&common, &target, &image_ports).await?;
+        let common = Common { engine: &engine, session: &self.plan.session, image: &image };
+        self.begun.set(true);
+        let sidecar = self.create_sidecar(&common, &target, &learned.image_ports).await?;
         self.go_on()?;
         let created = Instant::now();
         let (proxy, agent) = tokio::try_join!(
             async {
-                let config = self.plan.proxy_config(&token, &image_ports);
+                let config = self.plan.proxy_config(&token, &learned);
                 let running = start(&common, Role::Proxy, sidecar.clone(), &config).await?;
                 self.step(Step::Sidecar, created);
                 Ok::<_, Failure>(running)
@@ -81,14 +90,7 @@ impl BringUp<'_> {
                 Ok(running)
             },
         )?;
-        let mut session = Session {
-            engine: engine.clone(),
-            target,
-            proxy,
-            agent,
-            token,
-            image,
-        };
+        let mut session = Session { engine: engine.clone(), target, proxy, agent, token, image };
         let described = self.until_ready(&mut session).await?;
         self.reporter.say(&Event::Ready {
             sidecar,
@@ -107,17 +109,14 @@ impl BringUp<'_> {
 
     fn step(&self, step: Step, began: Instant) {
         let took = millis(began.elapsed());
-        self.reporter.say(&Event::Step {
-            step,
-            at: self.reporter.age(),
-            took,
-        });
+        self.reporter.say(&Event::Step { step, at: self.reporter.age(), took });
     }
 
     /// Finds the target, and with it the version that the engine speaks.
     async fn find_target(&self) -> Result<(Engine, Target), Failure> {
         let engine = Engine::new(&self.plan.endpoint)?;
-        match target::find(&engine, &self.plan.target).await {
+        let found = timeout(ENGINE_PATIENCE, target::find(&engine, &self.plan.target)).await;
+        match found.unwrap_or_else(|_| Err(engine.silent().into())) {
             Ok(target) => Ok((engine, target)),
             Err(TargetError::Engine(error)) => {
                 let Some(engine) = engine.with_version_of(&error) else {
@@ -130,6 +129,21 @@ impl BringUp<'_> {
         }
     }
 
+    async fn learn(&self, engine: &Engine, target: &Target) -> Result<Learned, Failure> {
+        let gateway = match self.plan.wants_gateway() {
+            true => self.gateway(engine).await,
+            false => None,
+        };
+        let image_ports = self.image_ports(engine).await?;
+        Ok(Learned { image_ports, gateway, address: target.address.clone() })
+    }
+
+    /// This machine's address on docker's own network.
+    async fn gateway(&self, engine: &Engine) -> Option<String> {
+        let bridge = engine.api().inspect_network("bridge", None::<InspectNetworkOptions>).await;
+        bridge.ok()?.ipam?.config?.into_iter().find_map(|config| config.gateway)
+    }
+
     /// The ports that the app's image exposes, if all are to be published.
     async fn image_ports(&self, engine: &Engine) -> Result<Vec<String>, Failure> {
         if !self.plan.rehomed.publish_all {
@@ -137,16 +151,11 @@ impl BringUp<'_> {
         }
         let name = &self.plan.app_image;
         let found = engine.api().inspect_image(name).await.map_err(|error| {
-            let error = engine.explain(
-                &format!("cannot look at the ports of the image {name}"),
-                error,
-            );
+            let error =
+                engine.explain(&format!("cannot look at the ports of the image {name}"), error);
             Failure::from(error).hint(format!("-P needs the image to be here: docker pull {name}"))
         })?;
-        Ok(found
-            .config
-            .and_then(|config| config.exposed_ports)
-            .unwrap_or_default())
+        Ok(found.config.and_then(|config| config.exposed_ports).unwrap_or_default())
     }
 
     async fn create_sidecar(
@@ -206,7 +215,7 @@ impl BringUp<'_> {
                 self.step(Step::Network, began);
                 return Ok(Some(described));
             }
-            Said::Event(ProxyEvent::Failed { causes }) => return Err(proxy_failed(causes)),
+            Said::Event(ProxyEvent::Failed { causes }) => return Err(part_failed(causes)),
             Said::Event(said) => self.reporter.say(&Event::Proxy { said }),
             Said::Log(line) => self.reporter.log(Role::Proxy, line),
             Said::Ended => {
@@ -227,39 +236,36 @@ impl BringUp<'_> {
         if !target::still_runs(&session.engine, &session.target).await {
             return target_stopped(&session.target);
         }
-        let failure = Failure::new("the agent beside the target could not start");
-        let words = if causes.is_empty() {
-            session.agent.last_words().to_vec()
-        } else {
-            causes
-        };
-        words.into_iter().fold(failure, Failure::because)
+        let words = if causes.is_empty() { session.agent.last_words().to_vec() } else { causes };
+        let sentence = "the agent beside the target could not start".to_owned();
+        part_failed([sentence].into_iter().chain(words).collect())
     }
 }
 
 /// What is said when the target's container is gone.
 pub fn target_stopped(target: &Target) -> Failure {
-    Failure::new(format!("the target container {} stopped", target.name)).hint(format!(
-        "start it and run the command again: docker start {}",
-        target.name
-    ))
+    Failure::new(format!("the target container {} stopped", target.name))
+        .hint(format!("start it and run the command again: docker start {}", target.name))
 }
 
-/// The proxy's own words for why it can't go on.
-pub fn proxy_failed(causes: Vec<String>) -> Failure {
+/// The proxy's or the agent's own words for why it can't go on.
+pub fn part_failed(causes: Vec<String>) -> Failure {
     let mut causes = causes.into_iter();
-    let first = causes
-        .next()
-        .unwrap_or_else(|| "the proxy failed".to_owned());
-    causes.fold(Failure::new(first), Failure::because)
+    let first = causes.next().unwrap_or_else(|| "the session failed".to_owned());
+    let failure = causes.fold(Failure::new(first), Failure::because);
+    let about_rights = |text: &String| RIGHTS.iter().any(|word| text.contains(word));
+    let refused = failure.causes.iter().chain([&failure.sentence]).any(about_rights);
+    match refused {
+        true => failure.hint(
+            "the engine must allow a container NET_ADMIN, NET_RAW and BPF (a rootless one can't), \
+             and the kernel must be 5.9 or newer",
+        ),
+        false => failure,
+    }
 }
 
 fn with_words(failure: Failure, session: &Session) -> Failure {
-    let words = session
-        .proxy
-        .last_words()
-        .iter()
-        .chain(session.agent.last_words());
+    let words = session.proxy.last_words().iter().chain(session.agent.last_words());
     words.fold(failure, Failure::because)
 }
 
@@ -276,13 +282,7 @@ pub async fn start_agent(
     token: &Token,
 ) -> Result<Running, Failure> {
     let id = common.create_agent(target, sidecar).await?;
-    start(
-        common,
-        Role::Agent,
-        id,
-        &plan.agent_config(token, target.pid),
-    )
-    .await
+    start(common, Role::Agent, id, &plan.agent_config(token, target.pid)).await
 }
 
 /// Attaches to a created container, tells it its configuration and starts it.
@@ -295,6 +295,6 @@ async fn start(
     let mut attached = Attached::to(common.engine, &id).await?;
     let sent = attached.send(config).await;
     sent.map_err(|error| Failure::caused_by("cannot talk to mirrord's container", &error))?;
-    common.start(&id).await?;
-    Ok(Running::new(role, id, attached))
+    common.start(role, &id).await?;
+    Ok(Running::new(id, attached))
 }

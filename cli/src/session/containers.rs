@@ -4,15 +4,12 @@ use mirrord_protocol::control::{AgentEvent, ProxyEvent};
 use serde::de::DeserializeOwned;
 
 use crate::engine::attached::{Attached, Line};
-use crate::engine::containers::Role;
 
 /// Log lines that are kept to explain an end that was not announced.
 const KEPT_LINES: usize = 8;
 
 /// One of the two, running.
 pub struct Running {
-    /// Which one.
-    pub role: Role,
     /// Its id.
     pub id: String,
     attached: Attached,
@@ -32,13 +29,8 @@ pub enum Said<E> {
 
 impl Running {
     /// Takes over a started container.
-    pub fn new(role: Role, id: String, attached: Attached) -> Self {
-        Self {
-            role,
-            id,
-            attached,
-            last_words: Vec::new(),
-        }
+    pub fn new(id: String, attached: Attached) -> Self {
+        Self { id, attached, last_words: Vec::new() }
     }
 
     /// What it says next. Can be cancelled without loss.

@@ -111,9 +111,7 @@ pub struct Reporter {
 impl Reporter {
     /// One whose time begins now.
     pub fn new() -> Self {
-        Self {
-            began: Instant::now(),
-        }
+        Self { began: Instant::now() }
     }
 
     /// Milliseconds since it was made.
@@ -132,9 +130,6 @@ impl Reporter {
 
     /// Says a line of a log.
     pub fn log(&self, from: Role, line: String) {
-        self.say(&Event::Log {
-            from: from.word().to_owned(),
-            line,
-        });
+        self.say(&Event::Log { from: from.word().to_owned(), line });
     }
 }

@@ -42,10 +42,8 @@ mod tests {
 
     #[test]
     fn ids_are_short_and_differ() {
-        let (one, other) = (
-            SessionId::random().expect("random"),
-            SessionId::random().expect("random"),
-        );
+        let (one, other) =
+            (SessionId::random().expect("random"), SessionId::random().expect("random"));
         assert_eq!(one.to_string().len(), 8);
         assert_ne!(one, other);
     }

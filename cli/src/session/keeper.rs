@@ -1,5 +1,6 @@
 //! The process that owns the session's containers, from the first to the last.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::AsFd;
@@ -38,9 +39,9 @@ pub fn run() -> ExitCode {
     let _ = SigSet::empty().thread_set_mask();
     // Out of the terminal's reach: Ctrl-C is for the app.
     let _ = nix::unistd::setsid();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
+    // A session may outlive what the front stands on.
+    let _ = std::env::set_current_dir("/");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     match runtime.and_then(|runtime| runtime.block_on(keep())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -57,13 +58,7 @@ async fn keep() -> io::Result<()> {
         return Ok(());
     };
     let reporter = Reporter::new();
-    let end = Keeper {
-        plan: &plan,
-        reporter: &reporter,
-        front,
-    }
-    .keep()
-    .await;
+    let end = Keeper { plan: &plan, reporter: &reporter, front }.keep().await;
     match end {
         Ok(()) => Ok(()),
         Err(failure) => {
@@ -134,6 +129,8 @@ impl Front {
 enum End {
     /// The app has ended.
     App,
+    /// The app may still be about to be created.
+    Interrupted,
     /// The front died.
     FrontGone,
     /// The session can't go on.
@@ -149,11 +146,8 @@ struct Keeper<'a> {
 impl Keeper<'_> {
     async fn keep(mut self) -> Result<(), Failure> {
         let (unwanted_tx, unwanted) = watch::channel(false);
-        let up = BringUp {
-            plan: self.plan,
-            reporter: self.reporter,
-            unwanted,
-        };
+        let begun = Cell::new(false);
+        let up = BringUp { plan: self.plan, reporter: self.reporter, begun: &begun, unwanted };
         let mut up = pin!(up.run());
         let brought = tokio::select! {
             brought = &mut up => brought,
@@ -161,6 +155,7 @@ impl Keeper<'_> {
                 unwanted_tx.send_replace(true);
                 match up.await {
                     Ok(session) => return self.finish(session, End::of(heard)).await,
+                    Err(_) if !begun.get() => return Ok(()),
                     Err(_) => return self.sweep(heard == Heard::Gone).await,
                 }
             }
@@ -171,7 +166,10 @@ impl Keeper<'_> {
                 self.finish(session, end).await
             }
             Err(failure) => {
-                let swept = self.sweep(false).await;
+                let swept = match begun.get() {
+                    true => self.sweep(false).await,
+                    false => Ok(()),
+                };
                 self.reporter.say(&Event::Failed(failure));
                 swept
             }
@@ -181,22 +179,14 @@ impl Keeper<'_> {
     /// Removes what a session that never was has left.
     async fn sweep(&self, late_arrivals: bool) -> Result<(), Failure> {
         let began = Instant::now();
-        // An engine that could not be reached has nothing of ours.
-        let Ok(engine) = Engine::new(&self.plan.endpoint) else {
-            return Ok(());
-        };
-        let cleaned = clean::clean_any_version(&engine, &self.plan.session).await;
+        let engine = Engine::new(&self.plan.endpoint)?;
+        clean::clean_any_version(&engine, &self.plan.session).await?;
         if late_arrivals {
             tokio::time::sleep(LATE_ARRIVALS).await;
             clean::clean_any_version(&engine, &self.plan.session).await?;
         }
-        self.reporter.say(&Event::Cleaned {
-            took: millis(began.elapsed()),
-        });
-        match cleaned {
-            Err(error) if error.is_no_engine() => Ok(()),
-            other => Ok(other?),
-        }
+        self.reporter.say(&Event::Cleaned { took: millis(began.elapsed()) });
+        Ok(())
     }
 
     /// Keeps the session until it ends.
@@ -205,14 +195,15 @@ impl Keeper<'_> {
         let target_id = session.target.id.clone();
         let mut target_end = pin!(clean::not_running(&engine, &target_id));
         let mut app_end = pin!(apps_end(&engine, self.plan));
-        let mut staying = false;
+        let mut sweep = pin!(clean::sweep(&engine, &self.plan.session));
+        let (mut staying, mut swept) = (false, false);
         let mut deaths = Deaths::default();
         let mut last_cause = None;
         loop {
             let Session { proxy, agent, .. } = &mut *session;
             tokio::select! {
                 heard = self.front.next() => match heard {
-                    Heard::Command(Command::End) if self.app_goes_on(&engine).await => {
+                    Heard::Command(_) if self.app_goes_on(&engine).await => {
                         staying = true;
                         self.reporter.say(&Event::Detached);
                     }
@@ -221,7 +212,7 @@ impl Keeper<'_> {
                 },
                 said = proxy.next() => match said {
                     Said::Event(ProxyEvent::Failed { causes }) => {
-                        return End::Lost(bring_up::proxy_failed(causes));
+                        return End::Lost(bring_up::part_failed(causes));
                     }
                     Said::Event(said) => self.reporter.say(&Event::Proxy { said }),
                     Said::Log(line) => self.reporter.log(Role::Proxy, line),
@@ -246,15 +237,15 @@ impl Keeper<'_> {
                     }
                 },
                 () = &mut target_end => return End::Lost(target_stopped(&session.target)),
+                // What others left is no concern of this session's user.
+                _ = &mut sweep, if !swept => swept = true,
                 () = &mut app_end, if staying => return End::App,
             }
         }
     }
 
     async fn app_goes_on(&self, engine: &Engine) -> bool {
-        clean::running_apps(engine, &self.plan.session)
-            .await
-            .is_ok_and(|apps| !apps.is_empty())
+        clean::running_apps(engine, &self.plan.session).await.is_ok_and(|apps| !apps.is_empty())
     }
 
     /// Starts another agent in the place of one that has ended.
@@ -273,20 +264,12 @@ impl Keeper<'_> {
         if !target::still_runs(&session.engine, &session.target).await {
             return Err(target_stopped(&session.target));
         }
-        let common = Common {
-            engine: &session.engine,
-            session: &self.plan.session,
-            image: &session.image,
-        };
+        let common =
+            Common { engine: &session.engine, session: &self.plan.session, image: &session.image };
         let sidecar = session.proxy.id.clone();
-        session.agent = bring_up::start_agent(
-            &common,
-            self.plan,
-            &session.target,
-            &sidecar,
-            &session.token,
-        )
-        .await?;
+        session.agent =
+            bring_up::start_agent(&common, self.plan, &session.target, &sidecar, &session.token)
+                .await?;
         self.reporter.say(&Event::AgentRestarted { reason });
         Ok(())
     }
@@ -294,8 +277,8 @@ impl Keeper<'_> {
     /// Ends the session; afterwards nothing of it is in the engine.
     async fn finish(&self, mut session: Session, end: End) -> Result<(), Failure> {
         let began = Instant::now();
-        let front_gone = matches!(end, End::FrontGone);
-        let stop_app = !matches!(end, End::App);
+        let late_arrivals = matches!(end, End::FrontGone | End::Interrupted);
+        let stop_app = matches!(end, End::FrontGone | End::Lost(_));
         if let End::Lost(failure) = end {
             self.reporter.say(&Event::Lost(failure));
         }
@@ -309,13 +292,11 @@ impl Keeper<'_> {
         if !left || stopped.is_err() {
             clean::clean(&engine, &self.plan.session).await?;
         }
-        if front_gone {
+        if late_arrivals {
             tokio::time::sleep(LATE_ARRIVALS).await;
             clean::clean(&engine, &self.plan.session).await?;
         }
-        self.reporter.say(&Event::Cleaned {
-            took: millis(began.elapsed()),
-        });
+        self.reporter.say(&Event::Cleaned { took: millis(began.elapsed()) });
         Ok(())
     }
 }
@@ -323,7 +304,8 @@ impl Keeper<'_> {
 impl End {
     fn of(heard: Heard) -> Self {
         match heard {
-            Heard::Command(_) => Self::App,
+            Heard::Command(Command::End) => Self::App,
+            Heard::Command(Command::EndInterrupted) => Self::Interrupted,
             Heard::Gone => Self::FrontGone,
             Heard::Told => Self::Lost(Failure::new("the session's keeper was told to stop")),
         }

@@ -8,8 +8,22 @@ use super::SessionId;
 use crate::docker_run::Rehomed;
 use crate::engine::Endpoint;
 
-/// How long an agent stays without a tunnel, in seconds.
-const AGENT_PATIENCE: u64 = 4;
+/// How long an agent stays without a tunnel while its keeper is there, in seconds.
+const AGENT_PATIENCE: u64 = 30;
+
+/// The address in `--add-host` that stands for this machine's.
+const HOST_GATEWAY: &str = "host-gateway";
+
+/// What the engine says that a plan needs.
+#[derive(Debug, Default)]
+pub struct Learned {
+    /// The ports that the app's image exposes, if all are to be published.
+    pub image_ports: Vec<String>,
+    /// This machine's address on docker's own network, if a host name is to have it.
+    pub gateway: Option<String>,
+    /// The target's address.
+    pub address: Option<String>,
+}
 
 /// A session to be brought up.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -44,11 +58,13 @@ pub struct Plan {
 pub enum Command {
     /// docker has ended, or never ran: clean up, or stay as long as the app goes on without it.
     End,
+    /// The same, soon after a signal: what docker was still creating is to go as well.
+    EndInterrupted,
 }
 
 impl Plan {
     /// What the proxy is told.
-    pub fn proxy_config(&self, token: &Token, image_ports: &[String]) -> ProxyConfig {
+    pub fn proxy_config(&self, token: &Token, learned: &Learned) -> ProxyConfig {
         ProxyConfig {
             session: self.session.to_string(),
             token: token.clone(),
@@ -57,8 +73,8 @@ impl Plan {
             outgoing_udp: self.outgoing_udp,
             remote_dns: self.remote_dns,
             env: self.env,
-            hosts: self.hosts(),
-            published_udp: self.published_udp(image_ports),
+            hosts: self.hosts(learned),
+            published_udp: self.published_udp(&learned.image_ports),
             log: self.log.clone(),
         }
     }
@@ -74,36 +90,92 @@ impl Plan {
         }
     }
 
-    /// Lines of /etc/hosts; the engine alone knows what `host-gateway` is, and writes that line.
-    fn hosts(&self) -> Vec<String> {
-        let literal = self
-            .rehomed
-            .hosts
-            .iter()
-            .filter(|(_, address)| address != "host-gateway");
-        literal
-            .map(|(name, address)| format!("{address}\t{name}"))
-            .collect()
+    /// Whether a host's address is this machine's, which the engine alone knows.
+    pub fn wants_gateway(&self) -> bool {
+        self.rehomed.hosts.iter().any(|(_, address)| address == HOST_GATEWAY)
+    }
+
+    /// Lines of /etc/hosts: `--add-host`, and the container's own name if the user gave it one.
+    fn hosts(&self, learned: &Learned) -> Vec<String> {
+        let added = self.rehomed.hosts.iter().filter_map(|(name, address)| {
+            let address = match address.as_str() {
+                HOST_GATEWAY => learned.gateway.as_deref()?,
+                literal => literal,
+            };
+            Some(format!("{address}\t{name}"))
+        });
+        let own = self.rehomed.hostname.as_ref().zip(learned.address.as_ref());
+        let own = own.map(|(name, address)| match &self.rehomed.domainname {
+            Some(domain) => format!("{address}\t{name}.{domain} {name}"),
+            None => format!("{address}\t{name}"),
+        });
+        added.chain(own).collect()
     }
 
     fn published_udp(&self, image_ports: &[String]) -> Vec<u16> {
-        let by_name = self
-            .rehomed
-            .published
-            .iter()
-            .map(|published| &published.container);
-        let by_flag = self
-            .rehomed
-            .exposed
-            .iter()
-            .filter(|_| self.rehomed.publish_all);
+        let by_name = self.rehomed.published.iter().map(|published| &published.container);
+        let by_flag = self.rehomed.exposed.iter().filter(|_| self.rehomed.publish_all);
         let udp = by_name.chain(by_flag).filter(|port| port.protocol == "udp");
-        let by_image = image_ports
-            .iter()
-            .filter_map(|port| port.strip_suffix("/udp")?.parse().ok());
+        let by_image =
+            image_ports.iter().filter_map(|port| port.strip_suffix("/udp")?.parse().ok());
         let mut ports: Vec<u16> = udp.map(|port| port.number).chain(by_image).collect();
         ports.sort_unstable();
         ports.dedup();
         ports
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mirrord_protocol::control::IncomingMode;
+
+    use super::*;
+
+    fn plan(rehomed: Rehomed) -> Plan {
+        Plan {
+            session: SessionId::random().expect("random"),
+            endpoint: Endpoint { host: "unix:///x".to_owned(), source: "-H".to_owned() },
+            target: "web".to_owned(),
+            app_image: "img".to_owned(),
+            rehomed,
+            incoming: Incoming { mode: IncomingMode::Mirror, ports: vec![], ignore_ports: vec![] },
+            outgoing_tcp: true,
+            outgoing_udp: true,
+            remote_dns: true,
+            env: true,
+            log: "warn".to_owned(),
+        }
+    }
+
+    #[test]
+    fn the_users_hosts_and_own_name_are_told_with_addresses() {
+        let pair = |name: &str, address: &str| (name.to_owned(), address.to_owned());
+        let plan = plan(Rehomed {
+            hosts: vec![pair("db", "10.0.0.1"), pair("here", "host-gateway")],
+            hostname: Some("web".to_owned()),
+            domainname: Some("shop".to_owned()),
+            ..Rehomed::default()
+        });
+        let learned = Learned {
+            gateway: Some("172.17.0.1".to_owned()),
+            address: Some("172.17.0.3".to_owned()),
+            ..Learned::default()
+        };
+        assert!(plan.wants_gateway());
+        let expected = ["10.0.0.1\tdb", "172.17.0.1\there", "172.17.0.3\tweb.shop web"];
+        assert_eq!(plan.hosts(&learned), expected);
+        assert_eq!(plan.hosts(&Learned::default()), ["10.0.0.1\tdb"]);
+    }
+
+    #[test]
+    fn published_udp_ports_are_named_once() {
+        let rehomed = Rehomed {
+            published: crate::docker_run::ports::publish("53:53/udp").expect("a port"),
+            exposed: crate::docker_run::ports::expose("54/udp").expect("a port"),
+            publish_all: true,
+            ..Rehomed::default()
+        };
+        let image_ports = ["53/udp".to_owned(), "80/tcp".to_owned(), "55/udp".to_owned()];
+        assert_eq!(plan(rehomed).published_udp(&image_ports), [53, 54, 55]);
     }
 }

@@ -1,0 +1,132 @@
+//! What is wrong before any engine is asked: exit code, standard output and standard error.
+
+use std::fmt::Write;
+use std::process::Command;
+
+use insta::assert_snapshot;
+
+/// Runs `mirrord` with the words of a line, and tells all that can be seen of it.
+fn told(line: &str) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_mirrord"))
+        .args(line.split_whitespace())
+        .env_clear()
+        .env("DOCKER_HOST", "unix:///nowhere/docker.sock")
+        .output()
+        .expect("mirrord starts");
+    let mut told = format!("exit {}\n", output.status.code().unwrap_or(-1));
+    for (name, bytes) in [("stdout", output.stdout), ("stderr", output.stderr)] {
+        if !bytes.is_empty() {
+            let _ = write!(told, "--- {name}\n{}", String::from_utf8_lossy(&bytes));
+        }
+    }
+    told
+}
+
+#[test]
+fn no_target() {
+    assert_snapshot!(told("docker run img"), @r#"
+    exit 125
+    --- stderr
+    mirrord: error: no target is given
+    hint: name a running container: -t container/NAME, or MIRRORD_TARGET=container/NAME
+    "#);
+}
+
+#[test]
+fn a_target_that_is_not_there_yet() {
+    assert_snapshot!(told("-t deployment/orders docker run img"), @r#"
+    exit 125
+    --- stderr
+    mirrord: error: a target of type "deployment" is not supported yet
+    hint: supported is a running container: -t container/NAME
+    "#);
+}
+
+#[test]
+fn a_flag_that_docker_does_not_have() {
+    assert_snapshot!(told("-t container/a docker run --evn A=1 img"), @r#"
+    exit 125
+    --- stderr
+    mirrord: error: unknown flag: --evn
+    hint: did you mean --env? see 'docker run --help'
+    "#);
+}
+
+#[test]
+fn a_flag_that_cannot_be_honoured() {
+    assert_snapshot!(told("-t container/a docker run --network container:db img"), @r#"
+    exit 125
+    --- stderr
+    mirrord: error: --network container:db is another container's network, and a container can only join one
+    hint: give both containers a network of their own: docker network create
+    "#);
+    assert_snapshot!(told("-t container/a docker run -d img"), @r#"
+    exit 125
+    --- stderr
+    mirrord: error: --detach: a session in the background is not supported yet
+    hint: leave -d out
+    "#);
+}
+
+#[test]
+fn a_docker_command_that_runs_nothing() {
+    assert_snapshot!(told("-t container/a docker ps"), @r#"
+    exit 125
+    --- stderr
+    mirrord: error: 'docker ps' does not start a container in a target's place
+    hint: use 'mirrord -t container/NAME docker run [FLAGS] IMAGE [COMMAND]'
+    "#);
+}
+
+#[test]
+fn an_option_that_is_not_understood() {
+    assert_snapshot!(told("-t container/a --port 80:x docker run img"), @r#"
+    exit 125
+    --- stderr
+    mirrord: error: invalid value "80:x" for --port: it is not LOCAL[:REMOTE][/udp]
+    hint: for example --port 3000:80
+    "#);
+    assert_snapshot!(told("--steel docker run img"), @r#"
+    exit 125
+    --- stderr
+    error: unexpected argument '--steel' found
+
+      tip: a similar argument exists: '--steal'
+
+    Usage: mirrord --steal <COMMAND>
+
+    For more information, try '--help'.
+    "#);
+}
+
+#[test]
+fn no_docker_client() {
+    assert_snapshot!(told("-t container/a docker run img"), @r#"
+    exit 125
+    --- stderr
+    mirrord: error: there is no docker command in PATH
+    hint: install the Docker client, or add its folder to PATH
+    "#);
+}
+
+#[test]
+fn a_command_that_does_not_exist() {
+    assert_snapshot!(told("nosuch"), @r#"
+    exit 2
+    --- stderr
+    error: unrecognized subcommand 'nosuch'
+
+    Usage: mirrord [OPTIONS] <COMMAND>
+
+    For more information, try '--help'.
+    "#);
+}
+
+#[test]
+fn the_version_is_data() {
+    assert_snapshot!(told("--version"), @r#"
+    exit 0
+    --- stdout
+    mirrord 0.1.0
+    "#);
+}
