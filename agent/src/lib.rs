@@ -48,8 +48,7 @@ fn start() -> anyhow::Result<()> {
         .with_writer(std::io::stderr)
         .with_ansi(false)
         .init();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    tokio::task::LocalSet::new().block_on(&runtime, serve::serve(config))
+    mirrord_tunnel::on_one_thread(serve::serve(config))
 }
 
 /// Says one event to the CLI. Once the CLI is gone nobody listens, and that is no failure.

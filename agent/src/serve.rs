@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use anyhow::Context;
 use mirrord_protocol::control::{AGENT_SOCKET, AgentConfig, AgentEvent};
-use mirrord_tunnel::{HandshakeError, Socket};
+use mirrord_tunnel::{HandshakeError, Socket, UnixPipe};
 use tokio::io::AsyncReadExt;
+use tokio::net::UnixListener;
 use tokio::net::unix::pipe;
-use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -29,7 +29,7 @@ pub(crate) async fn serve(config: AgentConfig) -> anyhow::Result<()> {
     crate::say(&AgentEvent::Listening);
     let mut patience = Duration::from_secs(config.idle_timeout);
     let mut idle_since = Instant::now();
-    let mut waiting: JoinSet<Result<Socket<UnixStream>, HandshakeError>> = JoinSet::new();
+    let mut waiting: JoinSet<Result<Socket<UnixPipe>, HandshakeError>> = JoinSet::new();
     let mut tunnel = JoinSet::new();
     let cli_gone = cli_gone();
     tokio::pin!(cli_gone);
@@ -42,6 +42,7 @@ pub(crate) async fn serve(config: AgentConfig) -> anyhow::Result<()> {
                     warn!("too many peers that show no token: one is turned away");
                     continue;
                 }
+                let pipe = UnixPipe::from_tokio(pipe).context("accepting a tunnel")?;
                 let token = config.token.clone();
                 waiting.spawn_local(async move { mirrord_tunnel::accept(pipe, &token).await });
             }

@@ -7,8 +7,7 @@ use std::rc::Rc;
 use mirrord_netns::addresses::addresses;
 use mirrord_protocol::control::Protocol;
 use mirrord_protocol::frame::{Delivery, Errno, Frame, Open, OrigDst, Port};
-use mirrord_tunnel::{Events, Role, Socket, Stream, Tunnel, TunnelError};
-use tokio::net::UnixStream;
+use mirrord_tunnel::{Events, Role, Socket, Stream, Tunnel, TunnelError, UnixPipe};
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
@@ -42,7 +41,7 @@ impl Session {
     }
 
     /// Serves until the tunnel ends; says why it did.
-    pub(crate) async fn serve(self, socket: Socket<UnixStream>) -> TunnelError {
+    pub(crate) async fn serve(self, socket: Socket<UnixPipe>) -> TunnelError {
         self.tunnel.drive(socket, &self).await
     }
 }

@@ -4,17 +4,19 @@ use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mirrord_netns::Proto;
-use mirrord_netns::listeners::{Listening, Scanner, ephemeral_ports};
+use mirrord_netns::listeners::{Listening, Scanner, SocketCounts, ephemeral_ports};
 use mirrord_netns::plane::DOCKER_DNS;
 use mirrord_protocol::control::{Incoming, IncomingMode, PortMapping, Protocol};
 
 use crate::link::Link;
 
-/// A port is found at most so long after the app listens on it.
+/// How often the number of sockets is looked at: the app's port is found so soon.
 const PERIOD: Duration = Duration::from_millis(10);
+/// How often the sockets are looked at though their number is the same.
+const DOUBT: Duration = Duration::from_millis(250);
 
 /// Watches the app's sockets as long as the process lives.
 pub(crate) async fn watch(
@@ -27,10 +29,21 @@ pub(crate) async fn watch(
     }
     let rules = Rules::new(&link.config.incoming, own_sockets);
     let mut known = BTreeMap::new();
+    let mut counts = match SocketCounts::open() {
+        Ok(counts) => counts,
+        Err(error) => return anyhow::Error::new(error).context("counting the app's sockets"),
+    };
+    let mut scanned: Option<Instant> = None;
     let mut tick = tokio::time::interval(PERIOD);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
+        // An unreadable count is no reason to miss a port.
+        let changed = counts.changed().unwrap_or(true);
+        if !changed && scanned.is_some_and(|scanned| scanned.elapsed() < DOUBT) {
+            continue;
+        }
+        scanned = Some(Instant::now());
         let listening = match scanner.scan() {
             Ok(listening) => rules.of_the_app(&listening),
             Err(error) => {

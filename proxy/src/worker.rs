@@ -8,7 +8,7 @@ use anyhow::Context;
 use mirrord_netns::listeners::Scanner;
 use mirrord_protocol::control::{AGENT_SOCKET, ProxyConfig, ProxyEvent, Target};
 use mirrord_protocol::frame::{Description, Frame};
-use mirrord_tunnel::{HandshakeError, Role, Socket, Tunnel};
+use mirrord_tunnel::{HandshakeError, Role, Socket, Tunnel, UnixPipe};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::net::unix::pipe;
 use tokio::net::{TcpListener, UnixStream};
@@ -29,12 +29,7 @@ const RETRY: Duration = Duration::from_millis(5);
 
 /// Runs the worker; see the crate.
 pub fn run() -> ExitCode {
-    let result = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("starting the runtime")
-        .and_then(|runtime| tokio::task::LocalSet::new().block_on(&runtime, work()));
-    match result {
+    match mirrord_tunnel::on_one_thread(work()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             report::failed(&error);
@@ -132,11 +127,11 @@ fn start(
 }
 
 /// Connects to the agent's socket as soon as it is there.
-async fn connect(config: &ProxyConfig) -> anyhow::Result<Socket<UnixStream>> {
+async fn connect(config: &ProxyConfig) -> anyhow::Result<Socket<UnixPipe>> {
     let deadline = Instant::now() + GRACE;
     loop {
         let error = match UnixStream::connect(AGENT_SOCKET).await {
-            Ok(pipe) => match mirrord_tunnel::connect(pipe, &config.token).await {
+            Ok(pipe) => match handshake(pipe, config).await {
                 Ok(socket) => return Ok(socket),
                 Err(error @ HandshakeError::Refused(_)) => return Err(error.into()),
                 Err(error) => anyhow::Error::new(error),
@@ -149,6 +144,14 @@ async fn connect(config: &ProxyConfig) -> anyhow::Result<Socket<UnixStream>> {
         }
         tokio::time::sleep(RETRY).await;
     }
+}
+
+async fn handshake(
+    pipe: UnixStream,
+    config: &ProxyConfig,
+) -> Result<Socket<UnixPipe>, HandshakeError> {
+    let pipe = UnixPipe::from_tokio(pipe).map_err(HandshakeError::Pipe)?;
+    mirrord_tunnel::connect(pipe, &config.token).await
 }
 
 fn target(description: &Description) -> Target {

@@ -33,6 +33,9 @@ pub enum HandshakeError {
     /// The pipe broke, or what came was no WebSocket handshake.
     #[error("tunnel handshake failed")]
     WebSocket(#[source] Box<WebSocketError>),
+    /// The pipe can't be used.
+    #[error("the tunnel's pipe can't be used")]
+    Pipe(#[source] std::io::Error),
     /// The token can't travel in a header.
     #[error("the session's token is not printable ASCII")]
     Token,

@@ -6,7 +6,7 @@
 //!                                    ┘   (one byte pipe)    └─ …
 //! ```
 //!
-//! Everything of a tunnel lives on one thread (a `LocalSet`), so its state needs no lock and a
+//! Everything of a tunnel lives on one thread ([`on_one_thread`]), so its state needs no lock and a
 //! byte that comes in wakes no other thread.
 
 #![forbid(unsafe_code)]
@@ -14,12 +14,16 @@
 pub mod datagrams;
 mod handshake;
 mod outbox;
+mod pipe;
 mod relay;
+mod runtime;
 mod state;
 mod stream;
 mod tunnel;
 
 pub use handshake::{HandshakeError, Socket, accept, connect};
+pub use pipe::UnixPipe;
 pub use relay::{Answers, Outcome};
+pub use runtime::on_one_thread;
 pub use stream::{OpenError, Stream};
 pub use tunnel::{Events, Role, Tunnel, TunnelError};

@@ -1,5 +1,7 @@
 //! Two real ends of a tunnel over a socket pair, with real TCP connections on both sides.
 
+#![allow(clippy::unwrap_used, reason = "a test says what failed by panicking")]
+
 use std::cell::RefCell;
 use std::future::Future;
 use std::io;
@@ -11,10 +13,10 @@ use mirrord_protocol::Token;
 use mirrord_protocol::control::Protocol;
 use mirrord_protocol::frame::{Errno, Frame, Open, OrigDst};
 use mirrord_tunnel::{
-    Answers, Events, OpenError, Role, Stream, Tunnel, TunnelError, accept, connect,
+    Answers, Events, OpenError, Role, Stream, Tunnel, TunnelError, UnixPipe, accept, connect,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{LocalSet, spawn_local};
 
 /// An agent that does nothing but connect.
@@ -52,6 +54,11 @@ impl Events for Proxy {
     }
 }
 
+fn pipes() -> (UnixPipe, UnixPipe) {
+    let (near, far) = std::os::unix::net::UnixStream::pair().unwrap();
+    (UnixPipe::new(near).unwrap(), UnixPipe::new(far).unwrap())
+}
+
 /// A tunnel whose agent end is alive, and what ended it on this side.
 struct Pair {
     tunnel: Tunnel,
@@ -59,7 +66,7 @@ struct Pair {
 }
 
 async fn pair() -> Pair {
-    let (near, far) = UnixStream::pair().unwrap();
+    let (near, far) = pipes();
     spawn_local(async move {
         let socket = accept(far, &Token::new("t")).await.unwrap();
         Tunnel::new(Role::Agent).drive(socket, &Agent).await;
@@ -244,7 +251,7 @@ fn many_streams_at_once_all_get_their_answers() {
 #[test]
 fn the_end_of_the_tunnel_resets_its_connections() {
     on_one_thread(async {
-        let (near, far) = UnixStream::pair().unwrap();
+        let (near, far) = pipes();
         let agent = spawn_local(async move {
             let socket = accept(far, &Token::new("t")).await.unwrap();
             Tunnel::new(Role::Agent).drive(socket, &Agent).await
@@ -275,7 +282,7 @@ fn a_peer_that_breaks_the_rules_ends_the_tunnel() {
             ),
             Frame::Describe { env: true },
         ] {
-            let (near, far) = UnixStream::pair().unwrap();
+            let (near, far) = pipes();
             let rogue = Tunnel::new(Role::Agent);
             rogue.send(&frame);
             spawn_local(async move {

@@ -1,0 +1,22 @@
+//! The one thread that a tunnel and its streams live on.
+
+use std::io;
+
+use tokio::runtime::{Builder, LocalOptions};
+
+/// Runs `main` and what it spawns with `spawn_local` on this thread, until `main` ends.
+///
+/// `main` is a task like the others: waking the future that a runtime blocks on costs two system
+/// calls each time, waking a task none.
+///
+/// # Errors
+/// Those of `main`, and whatever kept the runtime from starting.
+pub fn on_one_thread<E, F>(main: F) -> Result<(), E>
+where
+    E: From<io::Error> + 'static,
+    F: Future<Output = Result<(), E>> + 'static,
+{
+    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+    let ended = runtime.block_on(runtime.spawn_local(main));
+    ended.unwrap_or_else(|error| Err(io::Error::from(error).into()))
+}
