@@ -6,6 +6,7 @@
 use std::io::{self, BufRead, Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ChildStdin, Command, ExitCode, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -18,6 +19,8 @@ const WORKER: &str = "--worker";
 /// A worker that dies so often within [`BRIEF`] can't be helped.
 const ATTEMPTS: u32 = 5;
 const BRIEF: Duration = Duration::from_secs(10);
+/// How long the worker may take to leave.
+const FAREWELL: Duration = Duration::from_millis(1800);
 
 /// Runs the sidecar: its configuration is the first line of standard input, whose end means that
 /// the CLI is gone.
@@ -34,11 +37,14 @@ pub fn run() -> ExitCode {
 fn supervise() -> anyhow::Result<ExitCode> {
     let mut config = String::new();
     io::stdin().lock().read_line(&mut config).context("reading the configuration")?;
-    std::thread::spawn(leave_with_the_cli);
+    let worker: Arc<Mutex<Option<ChildStdin>>> = Arc::default();
+    let leaving = worker.clone();
+    std::thread::spawn(move || leave_with_the_cli(&leaving));
     let (mut deaths, mut since) = (0, Instant::now());
     loop {
-        let (mut worker, _stdin) = start(&config)?;
-        let status = worker.wait().context("waiting for the proxy")?;
+        let (mut child, stdin) = start(&config)?;
+        lock(&worker).replace(stdin);
+        let status = child.wait().context("waiting for the proxy")?;
         if let Some(code) = status.code() {
             return Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)));
         }
@@ -51,7 +57,7 @@ fn supervise() -> anyhow::Result<ExitCode> {
     }
 }
 
-/// The worker and its standard input, whose end tells it that we are gone.
+/// The worker and its standard input, whose end tells it that the session is over.
 fn start(config: &str) -> anyhow::Result<(Child, ChildStdin)> {
     let mut child = Command::new("/proc/self/exe")
         .args(["proxy", WORKER])
@@ -63,11 +69,18 @@ fn start(config: &str) -> anyhow::Result<(Child, ChildStdin)> {
     Ok((child, stdin))
 }
 
-/// As the namespace's first process, its end is the end of everything in the sidecar.
-fn leave_with_the_cli() {
+/// Has the worker leave once the CLI is gone, and everything in the sidecar at the latest when
+/// it takes too long: this is the namespace's first process.
+fn leave_with_the_cli(worker: &Mutex<Option<ChildStdin>>) {
     let mut ignored = [0; 256];
     while matches!(io::stdin().read(&mut ignored), Ok(n) if n > 0) {}
+    drop(lock(worker).take());
+    std::thread::sleep(FAREWELL);
     std::process::exit(0);
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn how(status: ExitStatus) -> String {

@@ -24,8 +24,10 @@ use crate::{outgoing, ports};
 
 /// How long an agent may take to appear, at the start and after it was killed.
 const GRACE: Duration = Duration::from_secs(30);
-/// How often the agent's socket is tried.
+/// How often the agent's socket is tried, and the end of a delivery looked for.
 const RETRY: Duration = Duration::from_millis(5);
+/// How long the last bytes of the app may take to arrive.
+const DELIVERY: Duration = Duration::from_millis(1500);
 
 /// Runs the worker; see the crate.
 pub fn run() -> ExitCode {
@@ -49,20 +51,27 @@ async fn work() -> anyhow::Result<()> {
         .with_writer(std::io::stderr)
         .with_ansi(false)
         .init();
+    let link = Link::new(config.clone());
     tokio::select! {
-        result = serve(config) => result,
-        () = end_of(stdin) => Ok(()),
+        result = serve(config, link.clone()) => result,
+        () = farewell(stdin, &link) => Ok(()),
     }
 }
 
-/// Waits until whoever started us is gone.
-async fn end_of(mut stdin: BufReader<pipe::Receiver>) {
+/// Waits until the session is over, and what the app has sent up to its end has arrived: an app
+/// may write, close and exit at once.
+async fn farewell(mut stdin: BufReader<pipe::Receiver>, link: &Link) {
     let mut ignored = [0; 256];
     while matches!(stdin.read(&mut ignored).await, Ok(n) if n > 0) {}
+    let delivered = async {
+        while link.tunnel_now().is_some_and(|tunnel| !tunnel.is_delivered()) {
+            tokio::time::sleep(RETRY).await;
+        }
+    };
+    let _ = tokio::time::timeout(DELIVERY, delivered).await;
 }
 
-async fn serve(config: ProxyConfig) -> anyhow::Result<()> {
-    let link = Link::new(config.clone());
+async fn serve(config: ProxyConfig, link: Rc<Link>) -> anyhow::Result<()> {
     let mut socket = connect(&config).await?;
     say(&ProxyEvent::Connected);
     let mut tasks = tokio::task::JoinSet::new();
@@ -93,7 +102,7 @@ async fn serve(config: ProxyConfig) -> anyhow::Result<()> {
             tokio::select! {
                 end = driving => end,
                 Some(ended) = tasks.join_next() => {
-                    return Err(ended.map_or_else(anyhow::Error::new, |error: anyhow::Error| error));
+                    return Err(ended.unwrap_or_else(anyhow::Error::new));
                 }
             }
         };

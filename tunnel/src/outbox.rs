@@ -64,6 +64,11 @@ impl Outbox {
         self.inner.borrow().bytes < HIGH_WATER
     }
 
+    /// Whether everything has left.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.inner.borrow().bytes == 0
+    }
+
     /// The next frame to write.
     pub(crate) fn pop(&self) -> Option<Bytes> {
         let mut inner = self.inner.borrow_mut();

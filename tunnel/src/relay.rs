@@ -93,7 +93,8 @@ impl Relay {
         }
         self.stream.state.borrow_mut().waker = Some(cx.waker().clone());
         let down = self.poll_down(cx);
-        let up = self.poll_up(cx);
+        let orphaned = self.stream.state.borrow().orphaned;
+        let up = if orphaned { Poll::Ready(Ok(())) } else { self.poll_up(cx) };
         match (down, up) {
             (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => Poll::Ready(self.reset_here()),
             (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(Outcome::Finished),
@@ -131,6 +132,9 @@ impl Relay {
         if !self.shut {
             ready!(Pin::new(&mut self.socket).poll_shutdown(cx)).or_else(not_connected)?;
             self.shut = true;
+            let (consumed, limit) = self.stream.state.borrow().last_grant();
+            let stream = self.stream.id;
+            self.stream.tunnel.send_urgent(&Frame::Window { stream, consumed, limit });
         }
         Poll::Ready(Ok(()))
     }

@@ -47,6 +47,8 @@ pub(crate) struct State {
     pub(crate) sent: u64,
     /// We may send bytes below this offset.
     send_limit: u64,
+    /// The peer has handed on every byte below this offset.
+    acknowledged: u64,
     /// Whether our end was sent.
     pub(crate) fin_sent: bool,
     /// The next byte that comes has this offset.
@@ -61,6 +63,8 @@ pub(crate) struct State {
     pub(crate) fin_received: bool,
     pub(crate) opened: bool,
     pub(crate) broken: Option<Broken>,
+    /// The tunnel ended after the peer's end had come.
+    pub(crate) orphaned: bool,
     /// Bytes that come are thrown away.
     pub(crate) discard: bool,
     pub(crate) waker: Option<Waker>,
@@ -72,6 +76,7 @@ impl State {
         Self {
             sent: 0,
             send_limit: INITIAL_WINDOW,
+            acknowledged: 0,
             fin_sent: false,
             received: 0,
             consumed: 0,
@@ -82,6 +87,7 @@ impl State {
             fin_received: false,
             opened: false,
             broken: None,
+            orphaned: false,
             discard: false,
             waker: None,
             on_datagram: None,
@@ -93,12 +99,25 @@ impl State {
         usize::try_from(self.send_limit.saturating_sub(self.sent)).unwrap_or(usize::MAX)
     }
 
-    /// The peer takes more.
-    pub(crate) fn extend(&mut self, limit: u64) {
+    /// The peer has handed bytes on, and takes more.
+    pub(crate) fn extend(&mut self, consumed: u64, limit: u64) {
+        self.acknowledged = self.acknowledged.max(consumed.min(self.sent));
         if limit > self.send_limit {
             self.send_limit = limit;
             self.wake();
         }
+    }
+
+    /// Whether everything was sent, to the end, and the peer has handed it on. Datagrams are never
+    /// waited for.
+    pub(crate) fn is_delivered(&self) -> bool {
+        let datagrams = self.on_datagram.is_some();
+        datagrams || self.broken.is_some() || (self.fin_sent && self.acknowledged == self.sent)
+    }
+
+    /// What to tell the peer once everything that it sent was handed on.
+    pub(crate) fn last_grant(&self) -> (u64, u64) {
+        (self.consumed, self.limit)
     }
 
     /// Bytes have come.
@@ -166,6 +185,16 @@ impl State {
             self.queue.clear();
         }
         self.wake();
+    }
+
+    /// The tunnel is gone. What the peer has sent to the end is still handed on.
+    pub(crate) fn orphan(&mut self) {
+        if self.fin_received {
+            self.orphaned = true;
+            self.wake();
+        } else {
+            self.fail(Broken::Reset);
+        }
     }
 
     /// Whoever waits for this stream looks again.

@@ -126,25 +126,32 @@ impl Tunnel {
         self.0.streams.borrow().len()
     }
 
+    /// Whether all that was sent to its end has been handed on by the other side.
+    pub fn is_delivered(&self) -> bool {
+        let streams = self.0.streams.borrow();
+        self.0.outbox.is_empty() && streams.values().all(|state| state.borrow().is_delivered())
+    }
+
     /// The round trip time of the last heartbeat.
     pub fn rtt(&self) -> Duration {
         self.0.rtt.get()
     }
 
-    /// Carries frames until the pipe ends; then every stream is broken.
+    /// Carries frames until the pipe ends; then every stream is broken, but for what the other end
+    /// had sent to its end.
     pub async fn drive<P>(&self, socket: Socket<P>, events: &dyn Events) -> TunnelError
     where
         P: AsyncRead + AsyncWrite + Unpin,
     {
         let (sink, stream) = socket.split();
         self.0.heard.set(Instant::now());
-        let error = tokio::select! {
+        // Also when this future is dropped: nobody else would tell the streams.
+        let _end = EndOnDrop(self);
+        tokio::select! {
             error = self.read(stream, events) => error,
             error = self.write(sink) => error,
             error = self.beat() => error,
-        };
-        self.end();
-        error
+        }
     }
 
     fn end(&self) {
@@ -152,7 +159,7 @@ impl Tunnel {
         self.0.outbox.close();
         let streams = std::mem::take(&mut *self.0.streams.borrow_mut());
         for state in streams.into_values() {
-            state.borrow_mut().fail(Broken::Reset);
+            state.borrow_mut().orphan();
         }
     }
 
@@ -223,7 +230,9 @@ impl Tunnel {
     fn dispatch(&self, frame: Frame, events: &dyn Events) -> Result<(), TunnelError> {
         match frame {
             Frame::Data(id, offset, bytes) => self.receive(id, offset, bytes)?,
-            Frame::Window { stream, limit, .. } => self.with(stream, |state| state.extend(limit)),
+            Frame::Window { stream, consumed, limit } => {
+                self.with(stream, |state| state.extend(consumed, limit));
+            }
             Frame::Datagram(id, bytes) => self.datagram(id, bytes),
             Frame::Open(id, open) => {
                 let stream = self.admit(id)?;
@@ -305,6 +314,14 @@ impl Tunnel {
 
     pub(crate) fn forget(&self, id: StreamId) {
         self.0.streams.borrow_mut().remove(&id);
+    }
+}
+
+struct EndOnDrop<'a>(&'a Tunnel);
+
+impl Drop for EndOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.end();
     }
 }
 

@@ -273,6 +273,34 @@ fn the_end_of_the_tunnel_resets_its_connections() {
 }
 
 #[test]
+fn what_was_sent_to_its_end_arrives_though_the_tunnel_ends_right_after() {
+    on_one_thread(async {
+        let (near, far) = pipes();
+        spawn_local(async move {
+            let socket = accept(far, &Token::new("t")).await.unwrap();
+            Tunnel::new(Role::Agent).drive(socket, &Agent).await
+        });
+        let socket = connect(near, &Token::new("t")).await.unwrap();
+        let tunnel = Tunnel::new(Role::Proxy);
+        let pair = Pair { tunnel: tunnel.clone(), end: Rc::default() };
+        let driving = spawn_local(async move { tunnel.drive(socket, &Proxy).await });
+        let (mut app, mut service) = pair.connected().await;
+        let sent = pattern(300_000);
+        app.write_all(&sent).await.unwrap();
+        drop(app);
+        assert!(!pair.tunnel.is_delivered(), "nobody has read it yet");
+        let mut got = vec![0; 200_000];
+        service.read_exact(&mut got).await.unwrap();
+        while !pair.tunnel.is_delivered() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        driving.abort();
+        service.read_to_end(&mut got).await.unwrap();
+        assert!(got == sent);
+    });
+}
+
+#[test]
 fn a_peer_that_breaks_the_rules_ends_the_tunnel() {
     on_one_thread(async {
         for frame in [
