@@ -49,7 +49,6 @@ struct __sk_buff {
 
 static void *(*const map_lookup)(void *map, const void *key) = (void *)1;
 static long (*const map_update)(void *map, const void *key, const void *value, u64 flags) = (void *)2;
-static long (*const map_delete)(void *map, const void *key) = (void *)3;
 static long (*const load)(const struct __sk_buff *skb, u32 at, void *to, u32 len, u32 from) = (void *)68;
 
 // An IPv6 address, or an IPv4 one in its mapped form.
@@ -65,8 +64,15 @@ struct flow {
 	u16 server_port;
 };
 
-// What is known of a connection.
-enum { OPENING = 1, IGNORED = 2 };
+// What is known of a connection: whether its handshake is under way, whether it is left out, and
+// the sequence number after the last byte that was seen, so that user space can tell whether the
+// end of what it has is the end of what there was.
+enum { OPENING = 1, IGNORED = 2, FOLLOWED = 3 };
+
+struct known {
+	u32 state;
+	u32 end;
+};
 
 struct packet {
 	struct flow flow;
@@ -83,8 +89,8 @@ struct packet {
 MAP(MAP_ARRAY, u32, u64, 2048) ports SEC(".maps");
 // The target's addresses.
 MAP(MAP_HASH, struct address, u32, 256) own SEC(".maps");
-// Connections whose SYN has passed and whose ACK has not, and those that are not followed.
-MAP(MAP_LRU_HASH, struct flow, u32, 8192) flows SEC(".maps");
+// Connections whose SYN has passed, and those that are left out.
+MAP(MAP_LRU_HASH, struct flow, struct known, 8192) flows SEC(".maps");
 
 INLINE int read_v4(const struct __sk_buff *skb, struct packet *packet)
 {
@@ -146,54 +152,61 @@ INLINE int is_copied(const struct packet *packet)
 	return bits && (*bits >> (port % 64) & 1);
 }
 
-// Whether a segment says something that is not known yet.
-INLINE int is_news(const struct packet *packet, u8 data_offset, u8 flags)
-{
-	const u32 *state;
-	u32 opening = OPENING;
-	u32 empty = packet->end && packet->end <= packet->start + (data_offset >> 4) * 4;
+// TCP from its sequence number up to its flags.
+struct tcp {
+	u32 seq;
+	u32 ack;
+	u8 data_offset;
+	u8 flags;
+};
 
-	if ((flags & (SYN | ACK)) == SYN) {
+// Whether a segment says something that is not known yet.
+INLINE int is_news(const struct packet *packet, const struct tcp *tcp)
+{
+	struct known *known;
+	u32 begin = packet->start + (tcp->data_offset >> 4) * 4;
+	u32 len = packet->end > begin ? packet->end - begin : 0;
+	u32 end = NET32(tcp->seq) + len + ((tcp->flags & (FIN | RST)) != 0);
+
+	if ((tcp->flags & (SYN | ACK)) == SYN) {
+		struct known opening = {OPENING, end + 1};
 		map_update(&flows, &packet->flow, &opening, 0);
 		return 1;
 	}
-	state = map_lookup(&flows, &packet->flow);
-	if (state && *state == IGNORED)
+	known = map_lookup(&flows, &packet->flow);
+	if (known && known->state == IGNORED)
 		return 0;
-	if (!empty || (flags & (FIN | RST)))
+	if (!len && packet->end && !(tcp->flags & (FIN | RST))) {
+		if (!known || known->state == FOLLOWED)
+			return 0;
+		known->state = FOLLOWED;
 		return 1;
-	if (!state)
-		return 0;
-	map_delete(&flows, &packet->flow);
+	}
+	if (known) {
+		known->state = FOLLOWED;
+		if ((int)(end - known->end) > 0)
+			known->end = end;
+	}
 	return 1;
 }
 
 INLINE int is_wanted(const struct __sk_buff *skb, struct packet *packet)
 {
-	struct {
-		u16 client_port;
-		u16 server_port;
-		u32 seq;
-		u32 ack;
-		u8 data_offset;
-		u8 flags;
-	} tcp;
+	struct tcp tcp;
 
 	if (packet->odd)
 		return map_lookup(&own, &packet->flow.server) != 0;
 	if (packet->proto != IP_TCP && packet->proto != IP_UDP)
 		return 0;
-	if (load(skb, packet->start, &tcp, 4, FROM_NETWORK_HEADER))
+	if (load(skb, packet->start, &packet->flow.client_port, 4, FROM_NETWORK_HEADER))
 		return 0;
-	packet->flow.client_port = tcp.client_port;
-	packet->flow.server_port = tcp.server_port;
 	if (!is_copied(packet) || !map_lookup(&own, &packet->flow.server))
 		return 0;
 	if (packet->proto == IP_UDP)
 		return 1;
-	if (load(skb, packet->start + 12, &tcp.data_offset, 2, FROM_NETWORK_HEADER))
+	if (load(skb, packet->start + 4, &tcp, 10, FROM_NETWORK_HEADER))
 		return 0;
-	return is_news(packet, tcp.data_offset, tcp.flags);
+	return is_news(packet, &tcp);
 }
 
 SEC("socket")

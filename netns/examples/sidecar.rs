@@ -30,9 +30,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let plan = Plan {
         identity: vec![identity.parse()?],
         identity_subnets: parse_subnet(subnet)?,
-        loopback_nameservers: arguments
-            .map(|server| server.parse())
-            .collect::<Result<_, _>>()?,
+        loopback_nameservers: arguments.map(|server| server.parse()).collect::<Result<_, _>>()?,
         published_udp: Vec::new(),
         steer_tcp: true,
         steer_udp: true,
@@ -42,10 +40,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let plane = runtime.block_on(plan.apply())?;
     println!("applied in {:?}", started.elapsed());
     privileges::keep_only(&[Capability::NetRaw, Capability::NetAdmin])?;
-    println!(
-        "marks need NET_ADMIN: {}",
-        privileges::marks_need_net_admin()
-    );
+    println!("marks need NET_ADMIN: {}", privileges::marks_need_net_admin());
     println!("{}", memory()?);
     serve(&plane, plan.identity[0])
 }
@@ -54,17 +49,13 @@ fn parse_subnet(text: &str) -> Result<Vec<Subnet>, Box<dyn Error>> {
     let Some((address, prefix)) = text.split_once('/') else {
         return Ok(Vec::new());
     };
-    Ok(vec![Subnet {
-        address: address.parse()?,
-        prefix: prefix.parse()?,
-    }])
+    Ok(vec![Subnet { address: address.parse()?, prefix: prefix.parse()? }])
 }
 
 fn memory() -> io::Result<String> {
     let status = std::fs::read_to_string("/proc/self/status")?;
-    let lines = status
-        .lines()
-        .filter(|line| line.starts_with("VmRSS") || line.starts_with("VmHWM"));
+    let lines =
+        status.lines().filter(|line| line.starts_with("VmRSS") || line.starts_with("VmHWM"));
     Ok(lines.collect::<Vec<_>>().join(", "))
 }
 
@@ -103,11 +94,7 @@ fn answer(listener: &TcpListener) -> io::Result<()> {
 }
 
 fn bring(bound: SocketAddr, identity: IpAddr) -> io::Result<()> {
-    let ip = if bound.ip().is_unspecified() {
-        identity
-    } else {
-        bound.ip()
-    };
+    let ip = if bound.ip().is_unspecified() { identity } else { bound.ip() };
     let socket = connect_as(CLIENT.into(), SocketAddr::new(ip, bound.port()))?;
     socket.set_nonblocking(false)?;
     let mut stream = TcpStream::from(socket);
@@ -115,9 +102,6 @@ fn bring(bound: SocketAddr, identity: IpAddr) -> io::Result<()> {
     stream.write_all(b"hello\n")?;
     let mut reply = [0; 100];
     let length = stream.read(&mut reply).unwrap_or(0);
-    println!(
-        "the app replied {:?}",
-        String::from_utf8_lossy(&reply[..length])
-    );
+    println!("the app replied {:?}", String::from_utf8_lossy(&reply[..length]));
     Ok(())
 }

@@ -45,10 +45,7 @@ pub(crate) fn list(netlink: &mut Netlink) -> io::Result<Vec<InterfaceAddress>> {
         .filter_map(Link::from_message)
         .collect();
     let found = netlink.dump(RouteNetlinkMessage::GetAddress(AddressMessage::default()))?;
-    Ok(found
-        .into_iter()
-        .filter_map(|message| interface_address(message, &links))
-        .collect())
+    Ok(found.into_iter().filter_map(|message| interface_address(message, &links)).collect())
 }
 
 struct Link {
@@ -62,13 +59,10 @@ impl Link {
         let RouteNetlinkMessage::NewLink(link) = message else {
             return None;
         };
-        let name = link
-            .attributes
-            .into_iter()
-            .find_map(|attribute| match attribute {
-                LinkAttribute::IfName(name) => Some(name),
-                _ => None,
-            })?;
+        let name = link.attributes.into_iter().find_map(|attribute| match attribute {
+            LinkAttribute::IfName(name) => Some(name),
+            _ => None,
+        })?;
         Some(Self {
             index: link.header.index,
             name,
@@ -81,9 +75,7 @@ fn interface_address(message: RouteNetlinkMessage, links: &[Link]) -> Option<Int
     let RouteNetlinkMessage::NewAddress(address) = message else {
         return None;
     };
-    let link = links
-        .iter()
-        .find(|link| link.index == address.header.index)?;
+    let link = links.iter().find(|link| link.index == address.header.index)?;
     let (mut local, mut peer, mut label) = (None, None, None);
     for attribute in address.attributes {
         match attribute {

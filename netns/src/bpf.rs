@@ -18,6 +18,7 @@ use aya_obj::{
 
 mod sys;
 
+pub(crate) use sys::SOCKET_FILTER;
 pub(crate) use sys::{Kind, SK_LOOKUP};
 
 /// How much of the verifier's words is kept.
@@ -78,8 +79,7 @@ impl Object {
             maps.insert(name.clone(), typed(data, definition));
         }
         let sections: HashSet<_> = code.functions.keys().map(|(section, _)| *section).collect();
-        code.relocate_maps(links.into_iter(), &sections)
-            .map_err(BpfError::Link)?;
+        code.relocate_maps(links.into_iter(), &sections).map_err(BpfError::Link)?;
         code.relocate_calls(&sections).map_err(BpfError::Link)?;
         Ok(Self { code, maps })
     }
@@ -91,11 +91,7 @@ impl Object {
 
     /// Loads one of the programs.
     pub(crate) fn program(&self, name: &'static str, kind: Kind) -> Result<OwnedFd, BpfError> {
-        let program = self
-            .code
-            .programs
-            .get(name)
-            .ok_or(BpfError::Missing(name))?;
+        let program = self.code.programs.get(name).ok_or(BpfError::Missing(name))?;
         let function = self.code.functions.get(&program.function_key());
         let function = function.ok_or(BpfError::Missing(name))?;
         let license = CString::from(program.license.as_c_str());
@@ -103,10 +99,7 @@ impl Object {
         load(&mut []).map_err(|source| {
             let mut log = vec![0; LOG];
             drop(load(&mut log));
-            BpfError::Load {
-                log: last_words(&log),
-                source,
-            }
+            BpfError::Load { log: last_words(&log), source }
         })
     }
 }
@@ -122,10 +115,7 @@ pub(crate) fn attach(
 
 /// An error of a map that is known by name.
 pub(crate) fn map_error(map: &str, source: MapError) -> BpfError {
-    BpfError::Map {
-        map: map.to_owned(),
-        source: Box::new(source),
-    }
+    BpfError::Map { map: map.to_owned(), source: Box::new(source) }
 }
 
 /// A map without type information, which the kernel would have to be given first.
@@ -153,9 +143,6 @@ fn typed(data: MapData, definition: &aya_obj::Map) -> Map {
 fn last_words(log: &[u8]) -> String {
     let text = String::from_utf8_lossy(log);
     let lines: Vec<_> = text.trim_end_matches('\0').lines().collect();
-    let last = lines
-        .iter()
-        .rev()
-        .find(|line| !line.starts_with("processed "));
+    let last = lines.iter().rev().find(|line| !line.starts_with("processed "));
     last.unwrap_or(&"").trim().to_owned()
 }

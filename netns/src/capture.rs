@@ -17,9 +17,6 @@ mod pace;
 mod socket;
 mod sys;
 
-#[cfg(test)]
-mod tests;
-
 use std::{
     io,
     net::IpAddr,
@@ -28,15 +25,13 @@ use std::{
 };
 
 use crate::{
-    Proto,
-    reassembly::{Flows, Ports},
+    BpfError, Proto,
+    reassembly::{FlowKey, Flows, Ports},
 };
 
 use filter::Filter;
 use pace::Pace;
 use socket::{PacketSocket, Slots, Version};
-
-pub use filter::FilterError;
 
 /// Why packets cannot be copied.
 #[derive(Debug, thiserror::Error)]
@@ -49,7 +44,7 @@ pub enum CaptureError {
     Bind(#[source] io::Error),
     /// The filter in the kernel.
     #[error(transparent)]
-    Filter(#[from] FilterError),
+    Filter(#[from] BpfError),
     /// What wakes the reader.
     #[error("cannot set up the capture's timer")]
     Pace(#[source] io::Error),
@@ -59,7 +54,7 @@ pub enum CaptureError {
 /// loopback.
 ///
 /// As a file descriptor it becomes readable when [`Capture::read`] should be called. It wakes its
-/// reader with the first packet after a silence, then once a millisecond while packets come: so
+/// reader with the first packet after a silence, then every few milliseconds while packets come: so
 /// it may be waited for in any way, edge-triggered too, at little cost for the target.
 #[derive(Debug)]
 pub struct Capture {
@@ -69,6 +64,14 @@ pub struct Capture {
     ports: Ports,
     /// TCP ports that were removed since the last read.
     closed: Vec<u16>,
+    /// Bytes that were read since there was nothing to read.
+    bytes: usize,
+    /// Drops that were not reported yet.
+    dropped: u64,
+    /// There were drops since it was last looked how far connections are.
+    suspicious: bool,
+    /// How far connections were when packets had been dropped.
+    suspects: Vec<(FlowKey, u32)>,
     /// Memory for packets; there is none while there is no port.
     slots: Option<Slots>,
 }
@@ -77,7 +80,7 @@ impl Capture {
     /// Opens the sockets in the calling thread's network namespace. Nothing is copied until a port
     /// is added. `own` are the target's addresses: only what is sent to one of them counts.
     pub fn open(own: &[IpAddr]) -> Result<Self, CaptureError> {
-        let mut filter = Filter::load(own)?;
+        let filter = Filter::load(own)?;
         let pace = Pace::new().map_err(CaptureError::Pace)?;
         let mut sockets = Vec::new();
         for version in [Version::V4, Version::V6] {
@@ -94,6 +97,10 @@ impl Capture {
             filter,
             ports: Ports::new(),
             closed: Vec::new(),
+            bytes: 0,
+            dropped: 0,
+            suspicious: false,
+            suspects: Vec::new(),
             slots: None,
         })
     }
@@ -111,7 +118,7 @@ impl Capture {
     }
 
     /// Ceases to copy a port. Its flows end with [`Lost`](crate::reassembly::Event::Lost) at the
-    /// next [`Capture::read`], which is due at once.
+    /// next [`Capture::read`], which is due soon.
     pub fn remove(&mut self, proto: Proto, port: u16) -> Result<(), CaptureError> {
         if !self.ports.remove(proto, port) {
             return Ok(());
@@ -129,38 +136,71 @@ impl Capture {
         Ok(())
     }
 
-    /// Reads a bounded number of packets and feeds them to `flows`; false when there are no more
-    /// at the moment. Never blocks.
+    /// Reads a bounded number of packets and feeds them to `flows`. True says that there was
+    /// something, so `flows` may have events and there may be more to read; false that there was
+    /// nothing, so that it is time to wait. Never blocks.
     pub fn read(&mut self, flows: &mut Flows) -> io::Result<bool> {
         let now = Instant::now();
         self.pace.awake()?;
+        let closed = !self.closed.is_empty();
         for port in self.closed.drain(..) {
             flows.close_port(port, now);
         }
-        let (mut more, mut came) = (false, false);
-        let slots = self.slots.get_or_insert_with(Slots::new);
-        for socket in &mut self.sockets {
-            more |= socket.read(slots, &mut |frame, meta| {
-                came = true;
-                flows.packet(&self.ports, frame, meta, now);
-            })?;
-        }
+        let bytes = self.read_packets(flows, now)?;
+        self.bytes += bytes;
         for verdict in flows.verdicts() {
             self.filter.decide(verdict).map_err(io::Error::other)?;
         }
-        if more {
+        if bytes > 0 || closed || self.look_for_losses(flows, now)? {
             self.pace.tick()?;
-        } else {
-            let sockets = self.sockets.iter().map(AsFd::as_fd);
-            self.pace.rest(came, sockets)?;
-            self.slots = self.slots.take().filter(|_| !self.ports.is_empty());
+            return Ok(true);
         }
-        Ok(more)
+        let sockets = self.sockets.iter().map(AsFd::as_fd);
+        self.pace.rest(std::mem::take(&mut self.bytes), sockets)?;
+        self.slots = self.slots.take().filter(|_| !self.ports.is_empty());
+        Ok(false)
+    }
+
+    fn read_packets(&mut self, flows: &mut Flows, now: Instant) -> io::Result<usize> {
+        let slots = self.slots.get_or_insert_with(Slots::new);
+        let mut bytes = 0;
+        for socket in &mut self.sockets {
+            bytes += socket.read(slots, &mut |frame, meta| {
+                flows.packet(&self.ports, frame, meta, now);
+            })?;
+        }
+        Ok(bytes)
     }
 
     /// Packets that were dropped because they were not read in time, since the last call.
     pub fn dropped(&mut self) -> io::Result<u64> {
-        self.sockets.iter_mut().map(PacketSocket::dropped).sum()
+        self.count_drops()?;
+        Ok(std::mem::take(&mut self.dropped))
+    }
+
+    fn count_drops(&mut self) -> io::Result<()> {
+        for socket in &mut self.sockets {
+            let dropped = socket.dropped()?;
+            self.dropped += dropped;
+            self.suspicious |= dropped > 0;
+        }
+        Ok(())
+    }
+
+    /// Ends flows of which the last packets were dropped: nothing else would tell. To be called
+    /// when everything has been read. What the filter knew when drops had been seen must have been
+    /// read by the next time, or it will never come. True if a flow has ended.
+    fn look_for_losses(&mut self, flows: &mut Flows, now: Instant) -> io::Result<bool> {
+        let before = flows.counts().lost;
+        for (key, end) in self.suspects.drain(..) {
+            flows.expect_up_to(&key, end, now);
+        }
+        self.count_drops()?;
+        if std::mem::take(&mut self.suspicious) {
+            let ends = self.filter.ends(flows.followed());
+            self.suspects = ends.map_err(io::Error::other)?;
+        }
+        Ok(flows.counts().lost > before)
     }
 }
 

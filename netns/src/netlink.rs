@@ -26,21 +26,13 @@ pub(crate) struct Netlink {
 /// Opens a netlink socket of a family, such as `libc::NETLINK_ROUTE`.
 pub(crate) fn open(family: i32) -> io::Result<Socket> {
     let kind = Type::RAW.cloexec();
-    Socket::new(
-        Domain::from(libc::AF_NETLINK),
-        kind,
-        Some(Protocol::from(family)),
-    )
+    Socket::new(Domain::from(libc::AF_NETLINK), kind, Some(Protocol::from(family)))
 }
 
 impl Netlink {
     /// Opens the conversation.
     pub(crate) fn open() -> io::Result<Self> {
-        Ok(Self {
-            socket: open(libc::NETLINK_ROUTE)?,
-            sequence: 0,
-            buffer: vec![0; BUFFER],
-        })
+        Ok(Self { socket: open(libc::NETLINK_ROUTE)?, sequence: 0, buffer: vec![0; BUFFER] })
     }
 
     /// Adds what is not there yet; `AlreadyExists` when it is.

@@ -174,10 +174,7 @@ impl Plan {
                 if left.is_empty() {
                     return Err(error);
                 }
-                Err(PlaneError::NotUndone {
-                    source: Box::new(error),
-                    left,
-                })
+                Err(PlaneError::NotUndone { source: Box::new(error), left })
             }
         }
     }
@@ -222,21 +219,13 @@ impl Plan {
         let ours = ours.map(|address| address.ip);
         let own: Vec<IpAddr> = self.identity.iter().copied().chain(ours).collect();
         let mut lookup = Lookup::load(PROGRAM, &sockets, &own)?;
-        lookup.insert(
-            "exempt",
-            AddressKey::from(IpAddr::from(PROXY_DNS_SOURCE)),
-            1,
-        )?;
+        lookup.insert("exempt", AddressKey::from(IpAddr::from(PROXY_DNS_SOURCE)), 1)?;
         for server in &self.loopback_nameservers {
             let port = if *server == DOCKER_DNS { 0 } else { DNS };
             lookup.insert("nameservers", AddressKey::from(*server), port.into())?;
         }
         lookup.attach("steer")?;
-        Ok(Plane {
-            sockets,
-            own_sockets,
-            _lookup: lookup,
-        })
+        Ok(Plane { sockets, own_sockets, _lookup: lookup })
     }
 
     fn steered(&self) -> Vec<Proto> {
@@ -253,30 +242,17 @@ impl Plan {
             if ip.is_loopback() || ip.is_unspecified() || ip.is_multicast() {
                 return Err(PlaneError::BadIdentity(*ip));
             }
-            if present
-                .iter()
-                .any(|address| address.ip == *ip && !address.loopback)
-            {
+            if present.iter().any(|address| address.ip == *ip && !address.loopback) {
                 return Err(PlaneError::AddressInUse(*ip));
             }
         }
-        if let Some(subnet) = self
-            .identity_subnets
-            .iter()
-            .find(|subnet| !subnet.is_valid())
-        {
+        if let Some(subnet) = self.identity_subnets.iter().find(|subnet| !subnet.is_valid()) {
             return Err(PlaneError::BadSubnet(*subnet));
         }
-        if let Some(ip) = self
-            .loopback_nameservers
-            .iter()
-            .find(|ip| !ip.is_loopback())
-        {
+        if let Some(ip) = self.loopback_nameservers.iter().find(|ip| !ip.is_loopback()) {
             return Err(PlaneError::BadNameserver(*ip));
         }
-        SIDECAR_SYSCTLS
-            .iter()
-            .try_for_each(|(name, expected)| check_setting(name, expected))
+        SIDECAR_SYSCTLS.iter().try_for_each(|(name, expected)| check_setting(name, expected))
     }
 }
 
@@ -306,9 +282,5 @@ fn check_setting(name: &'static str, expected: &'static str) -> Result<(), Plane
     if found.trim() == expected {
         return Ok(());
     }
-    Err(PlaneError::Setting {
-        name,
-        found: found.trim().to_owned(),
-        expected,
-    })
+    Err(PlaneError::Setting { name, found: found.trim().to_owned(), expected })
 }

@@ -84,17 +84,11 @@ mod tests {
         }
         let kept = thread::spawn(|| {
             keep_only(&[Capability::NetRaw]).map(|()| {
-                (
-                    has(Capability::NetRaw),
-                    has(Capability::NetAdmin),
-                    has(Capability::Bpf),
-                )
+                (has(Capability::NetRaw), has(Capability::NetAdmin), has(Capability::Bpf))
             })
         });
-        let kept = kept
-            .join()
-            .expect("the thread panicked")
-            .expect("capabilities cannot be dropped");
+        let kept =
+            kept.join().expect("the thread panicked").expect("capabilities cannot be dropped");
         assert_eq!(kept, (true, false, false));
         assert!(has(Capability::NetAdmin));
     }

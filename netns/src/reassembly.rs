@@ -33,7 +33,6 @@ use bytes::Bytes;
 use crate::Proto;
 
 pub use flows::Flows;
-pub(crate) use flows::Verdict;
 pub use packet::{Checksum, Frame, Meta};
 
 /// Names one connection of a client for as long as the process lives; never used twice.
@@ -184,6 +183,15 @@ pub struct Counts {
     pub waiting: usize,
     /// Bytes in events that nobody has taken yet.
     pub queued: usize,
+}
+
+/// What the capture may do with packets of a connection from now on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Leave them out, which saves the copying.
+    Ignore(FlowKey),
+    /// Copy them again: a new connection begins between the same ends.
+    Follow(FlowKey),
 }
 
 /// The ports of the target that are copied.

@@ -76,10 +76,7 @@ impl Sockets {
 }
 
 fn is_missing_family(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL)
-    )
+    matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
 }
 
 /// A loaded program. Dropping it, or the death of the process, detaches it.
@@ -96,10 +93,7 @@ impl Lookup {
         sockets: &Sockets,
         own: &[IpAddr],
     ) -> Result<Self, SkLookupError> {
-        let mut lookup = Self {
-            object: Object::load(object)?,
-            link: None,
-        };
+        let mut lookup = Self { object: Object::load(object)?, link: None };
         for ip in own {
             lookup.insert("own", AddressKey::from(*ip), 1)?;
         }

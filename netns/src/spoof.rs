@@ -43,17 +43,11 @@ fn try_connect_as(client: SocketAddr, app: SocketAddr) -> io::Result<Socket> {
 }
 
 fn is_taken(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable
-    )
+    matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable)
 }
 
 fn mixed_families() -> io::Error {
-    io::Error::new(
-        io::ErrorKind::InvalidInput,
-        "the two addresses are not of one family",
-    )
+    io::Error::new(io::ErrorKind::InvalidInput, "the two addresses are not of one family")
 }
 
 /// Sends datagrams from any address and port.
@@ -99,10 +93,7 @@ impl UdpSender {
             SocketAddr::V6(_) => self.v6.as_ref().ok_or(io::ErrorKind::Unsupported)?,
         };
         let header = packet.header();
-        let parts = [
-            io::IoSlice::new(&header),
-            io::IoSlice::new(packet.payload()),
-        ];
+        let parts = [io::IoSlice::new(&header), io::IoSlice::new(packet.payload())];
         socket.send_to_vectored(&parts, &host(to.ip())).map(drop)
     }
 

@@ -52,9 +52,7 @@ impl Steal {
 
     /// Begins to take what is new at a port.
     pub fn add(&mut self, proto: Proto, port: u16) -> io::Result<()> {
-        let added = self
-            .lookup
-            .insert("ports", EndpointKey::new(proto, port), 1);
+        let added = self.lookup.insert("ports", EndpointKey::new(proto, port), 1);
         added.map_err(io::Error::other)
     }
 

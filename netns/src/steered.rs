@@ -67,11 +67,7 @@ impl SteeredUdp {
                 "a datagram came without its addresses",
             ));
         };
-        Ok(Datagram {
-            len: message.bytes,
-            from,
-            to,
-        })
+        Ok(Datagram { len: message.bytes, from, to })
     }
 
     /// The address that the socket itself is bound to.
@@ -122,14 +118,8 @@ fn loopback(domain: Domain) -> SocketAddr {
 }
 
 fn socket_address(storage: &SockaddrStorage) -> Option<SocketAddr> {
-    let v4 = storage
-        .as_sockaddr_in()
-        .map(|v4| SocketAddrV4::from(*v4).into());
-    v4.or_else(|| {
-        storage
-            .as_sockaddr_in6()
-            .map(|v6| SocketAddrV6::from(*v6).into())
-    })
+    let v4 = storage.as_sockaddr_in().map(|v4| SocketAddrV4::from(*v4).into());
+    v4.or_else(|| storage.as_sockaddr_in6().map(|v6| SocketAddrV6::from(*v6).into()))
 }
 
 fn original_destination(message: ControlMessageOwned) -> Option<SocketAddr> {

@@ -22,10 +22,7 @@ struct CapabilityWords {
 /// Makes `effective` the calling thread's effective and permitted set, and empties its
 /// inheritable set. Bit numbers are the kernel's capability numbers.
 pub(crate) fn set_capabilities(effective: u64) -> io::Result<()> {
-    let mut header = CapabilityHeader {
-        version: CAPABILITY_VERSION,
-        pid: 0,
-    };
+    let mut header = CapabilityHeader { version: CAPABILITY_VERSION, pid: 0 };
     let words = [effective as u32, (effective >> 32) as u32].map(|word| CapabilityWords {
         effective: word,
         permitted: word,
@@ -39,10 +36,7 @@ pub(crate) fn set_capabilities(effective: u64) -> io::Result<()> {
 
 /// The calling thread's effective capabilities.
 pub(crate) fn capabilities() -> io::Result<u64> {
-    let mut header = CapabilityHeader {
-        version: CAPABILITY_VERSION,
-        pid: 0,
-    };
+    let mut header = CapabilityHeader { version: CAPABILITY_VERSION, pid: 0 };
     let mut words = [CapabilityWords::default(); 2];
     // SAFETY: capget writes two data words for this version, and `words` has room for two.
     let result = unsafe { libc::syscall(libc::SYS_capget, &raw mut header, words.as_mut_ptr()) };
@@ -53,37 +47,19 @@ pub(crate) fn capabilities() -> io::Result<u64> {
 /// Empties the calling thread's ambient set.
 pub(crate) fn clear_ambient() -> io::Result<()> {
     // SAFETY: prctl with integers only.
-    let result = unsafe {
-        libc::prctl(
-            libc::PR_CAP_AMBIENT,
-            libc::PR_CAP_AMBIENT_CLEAR_ALL,
-            0,
-            0,
-            0,
-        )
-    };
+    let result =
+        unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) };
     check(result.into())
 }
 
 /// Removes one capability from the calling thread's bounding set.
 pub(crate) fn drop_bounding(capability: u8) -> io::Result<()> {
     // SAFETY: prctl with integers only.
-    let result = unsafe {
-        libc::prctl(
-            libc::PR_CAPBSET_DROP,
-            libc::c_ulong::from(capability),
-            0,
-            0,
-            0,
-        )
-    };
+    let result =
+        unsafe { libc::prctl(libc::PR_CAPBSET_DROP, libc::c_ulong::from(capability), 0, 0, 0) };
     check(result.into())
 }
 
 fn check(result: libc::c_long) -> io::Result<()> {
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

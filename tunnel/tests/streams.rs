@@ -135,7 +135,8 @@ fn bytes_arrive_as_they_were_sent_in_both_directions_at_once() {
             service_in.read_to_end(&mut at_service),
             app_in.read_to_end(&mut at_app),
         );
-        (a.unwrap(), b.unwrap());
+        a.unwrap();
+        b.unwrap();
         assert!(at_service == sent && at_app == sent);
     });
 }

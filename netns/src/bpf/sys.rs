@@ -19,9 +19,14 @@ pub(crate) struct Kind {
 }
 
 /// A program that chooses the socket of a connection or datagram.
-pub(crate) const SK_LOOKUP: Kind = Kind {
-    program: BPF_PROG_TYPE_SK_LOOKUP,
-    attach: bpf_attach_type::BPF_SK_LOOKUP,
+pub(crate) const SK_LOOKUP: Kind =
+    Kind { program: BPF_PROG_TYPE_SK_LOOKUP, attach: bpf_attach_type::BPF_SK_LOOKUP };
+
+/// A program that chooses the packets of a socket. It is attached by a socket option, and has no
+/// attach type of its own.
+pub(crate) const SOCKET_FILTER: Kind = Kind {
+    program: bpf_prog_type::BPF_PROG_TYPE_SOCKET_FILTER,
+    attach: bpf_attach_type::BPF_CGROUP_INET_INGRESS,
 };
 
 /// Loads a program; the verifier's words go to `log`, unless it is empty.

@@ -1,82 +1,62 @@
 //! The program that chooses packets in the kernel, and its maps.
 
-use std::{net::IpAddr, os::fd::AsFd};
-
-use aya::{
-    Ebpf, EbpfError, EbpfLoader,
-    maps::{Array, HashMap, Map, MapError},
-    programs::{ProgramError, SocketFilter},
+use std::{
+    net::IpAddr,
+    os::fd::{AsFd, OwnedFd},
 };
+
+use aya::maps::{Array, HashMap, MapError};
 
 use crate::{
     Proto,
+    bpf::{BpfError, Object, SOCKET_FILTER, map_error},
     reassembly::{FlowKey, Verdict},
 };
+
+use super::sys;
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/capture.o"));
 
 /// What the program knows of a connection.
 const OPENING: u32 = 1;
 const IGNORED: u32 = 2;
-
-/// Why the filter could not be loaded or changed.
-#[derive(Debug, thiserror::Error)]
-pub enum FilterError {
-    /// Its code or its maps.
-    #[error("cannot load the capture's filter")]
-    Load(#[source] Box<EbpfError>),
-    /// The verifier or the socket.
-    #[error("cannot attach the capture's filter")]
-    Attach(#[source] Box<ProgramError>),
-    /// The content of a map.
-    #[error("cannot change the capture filter's map {map}")]
-    Map {
-        /// The map's name.
-        map: &'static str,
-        /// What the kernel said.
-        #[source]
-        source: Box<MapError>,
-    },
-    /// The embedded object lacks a part.
-    #[error("the embedded object has no {0}")]
-    Missing(&'static str),
-}
+const FOLLOWED: u32 = 3;
 
 /// The loaded program. Sockets that it is attached to keep it.
 #[derive(Debug)]
 pub(super) struct Filter {
-    ebpf: Ebpf,
+    object: Object,
+    program: OwnedFd,
 }
 
 /// A connection as the program knows it: both addresses, both ports.
 type Flow = [u8; 36];
 
+/// Its state, and the sequence number after its last byte.
+type Known = [u32; 2];
+
 impl Filter {
     /// Loads the program for the target's addresses; it lets nothing through yet.
-    pub(super) fn load(own: &[IpAddr]) -> Result<Self, FilterError> {
-        let ebpf = EbpfLoader::new()
-            .load(OBJECT)
-            .map_err(|error| FilterError::Load(Box::new(error)))?;
-        let mut filter = Self { ebpf };
-        let map = filter.map("own")?;
-        let mut map: HashMap<_, [u8; 16], u32> = open("own", HashMap::try_from(map))?;
+    pub(super) fn load(own: &[IpAddr]) -> Result<Self, BpfError> {
+        let mut object = Object::load(OBJECT)?;
+        let mut map: HashMap<_, [u8; 16], u32> = open("own", object.map("own")?.try_into())?;
         for address in own {
             open("own", map.insert(mapped(*address), 1, 0))?;
         }
-        let program: &mut SocketFilter = filter.program()?;
-        program.load().map_err(attach_error)?;
-        Ok(filter)
+        let program = object.program("capture", SOCKET_FILTER)?;
+        Ok(Self { object, program })
     }
 
     /// Has the program decide what a socket receives.
-    pub(super) fn attach(&mut self, socket: impl AsFd) -> Result<(), FilterError> {
-        self.program()?.attach(socket).map_err(attach_error)
+    pub(super) fn attach(&self, socket: impl AsFd) -> Result<(), BpfError> {
+        let attached = sys::attach_filter(socket.as_fd(), self.program.as_fd());
+        attached.map_err(BpfError::Attach)
     }
 
     /// Lets a port's packets through, or no longer.
-    pub(super) fn set(&mut self, proto: Proto, port: u16, on: bool) -> Result<(), FilterError> {
-        let map = self.map("ports")?;
-        let mut map: Array<_, u64> = open("ports", Array::try_from(map))?;
+    pub(super) fn set(&mut self, proto: Proto, port: u16, on: bool) -> Result<(), BpfError> {
+        let map = self.object.map("ports")?;
+        let mut map: Array<_, u64> = open("ports", map.try_into())?;
         let first = match proto {
             Proto::Tcp => 0,
             Proto::Udp => 1024,
@@ -88,24 +68,29 @@ impl Filter {
     }
 
     /// Leaves a connection's packets out from now on, or lets them through again.
-    pub(super) fn decide(&mut self, verdict: Verdict) -> Result<(), FilterError> {
+    pub(super) fn decide(&mut self, verdict: Verdict) -> Result<(), BpfError> {
         let (key, state) = match verdict {
             Verdict::Ignore(key) => (key, IGNORED),
             Verdict::Follow(key) => (key, OPENING),
         };
-        let map = self.map("flows")?;
-        let mut map: HashMap<_, Flow, u32> = open("flows", HashMap::try_from(map))?;
-        open("flows", map.insert(flow(key), state, 0))
+        let map = self.object.map("flows")?;
+        let mut map: HashMap<_, Flow, Known> = open("flows", map.try_into())?;
+        open("flows", map.insert(flow(key), [state, 0], 0))
     }
 
-    fn map(&mut self, name: &'static str) -> Result<&mut Map, FilterError> {
-        self.ebpf.map_mut(name).ok_or(FilterError::Missing(name))
-    }
-
-    fn program(&mut self) -> Result<&mut SocketFilter, FilterError> {
-        let program = self.ebpf.program_mut("capture");
-        let program = program.ok_or(FilterError::Missing("capture"))?;
-        program.try_into().map_err(attach_error)
+    /// The sequence number after the last byte that the program let through, of connections of
+    /// which it still knows it.
+    pub(super) fn ends(
+        &mut self,
+        keys: impl Iterator<Item = FlowKey>,
+    ) -> Result<Vec<(FlowKey, u32)>, BpfError> {
+        let map = self.object.map("flows")?;
+        let map: HashMap<_, Flow, Known> = open("flows", map.try_into())?;
+        let end = |key| match map.get(&flow(key), 0) {
+            Ok([FOLLOWED, end]) => Some((key, end)),
+            _ => None,
+        };
+        Ok(keys.filter_map(end).collect())
     }
 }
 
@@ -126,13 +111,6 @@ fn mapped(address: IpAddr) -> [u8; 16] {
     }
 }
 
-fn open<T>(map: &'static str, result: Result<T, MapError>) -> Result<T, FilterError> {
-    result.map_err(|source| FilterError::Map {
-        map,
-        source: Box::new(source),
-    })
-}
-
-fn attach_error(error: ProgramError) -> FilterError {
-    FilterError::Attach(Box::new(error))
+fn open<T>(map: &'static str, result: Result<T, MapError>) -> Result<T, BpfError> {
+    result.map_err(|source| map_error(map, source))
 }

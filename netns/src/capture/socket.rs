@@ -67,11 +67,7 @@ impl PacketSocket {
         if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
             socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
         }
-        Ok(Self {
-            socket,
-            version,
-            failed: 0,
-        })
+        Ok(Self { socket, version, failed: 0 })
     }
 
     /// Begins to receive, from all interfaces.
@@ -94,22 +90,22 @@ impl PacketSocket {
         Ok(failed + sys::dropped(self.socket.as_fd())?)
     }
 
-    /// Reads a batch of packets; false if there may be no more at the moment.
+    /// Reads a batch of packets; says how many bytes, none if there was no packet.
     pub(super) fn read(
         &mut self,
         slots: &mut Slots,
         take: &mut impl FnMut(Frame<'_>, Meta),
-    ) -> io::Result<bool> {
+    ) -> io::Result<usize> {
         let mut answers = [Received { len: 0, hardware: 0 }; BATCH];
         let slots_now = slots.prepare();
         let answers = match sys::receive(self.socket.as_fd(), slots_now, &mut answers) {
             Ok(answers) => answers,
             Err(error) => match error.raw_os_error() {
-                Some(libc::EAGAIN | libc::EINTR) => return Ok(false),
+                Some(libc::EAGAIN | libc::EINTR) => return Ok(0),
                 // A packet whose segmentation this kernel cannot describe; it is gone.
                 Some(libc::EINVAL) => {
                     self.failed += 1;
-                    return Ok(true);
+                    return Ok(1);
                 }
                 _ => return Err(error),
             },
@@ -117,7 +113,7 @@ impl PacketSocket {
         for (index, answer) in answers.iter().enumerate() {
             slots.take(index, *answer, take);
         }
-        Ok(answers.len() == BATCH)
+        Ok(answers.iter().map(|answer| answer.len).sum())
     }
 }
 
@@ -130,28 +126,18 @@ impl AsFd for PacketSocket {
 impl Slots {
     /// Memory is taken as packets need it.
     pub(super) fn new() -> Self {
-        Self {
-            slots: (0..BATCH).map(|_| BytesMut::new()).collect(),
-            size: SLOT,
-        }
+        Self { slots: (0..BATCH).map(|_| BytesMut::new()).collect(), size: SLOT }
     }
 
     fn prepare(&mut self) -> &mut [BytesMut] {
         for slot in &mut self.slots {
             slot.clear();
-            if slot.capacity() < self.size {
-                *slot = BytesMut::with_capacity(self.size);
-            }
+            slot.reserve(self.size);
         }
         &mut self.slots
     }
 
-    fn take(
-        &mut self,
-        index: usize,
-        answer: Received,
-        take: &mut impl FnMut(Frame<'_>, Meta),
-    ) {
+    fn take(&mut self, index: usize, answer: Received, take: &mut impl FnMut(Frame<'_>, Meta)) {
         let Some(slot) = self.slots.get_mut(index) else {
             return;
         };
@@ -164,7 +150,7 @@ impl Slots {
         };
         let link = VIRTIO_HEADER + link_header(answer.hardware);
         if slot.len() >= SHARED && slot.len() >= link {
-            let mut packet: Bytes = std::mem::take(slot).freeze();
+            let mut packet: Bytes = slot.split().freeze();
             packet.advance(link);
             take(Frame::Shared(packet), meta);
         } else if let Some(packet) = slot.get(link..) {

@@ -37,18 +37,12 @@ pub(super) fn bind(socket: BorrowedFd<'_>, ethertype: u16, interface: c_int) -> 
 
 /// Asks for a `virtio_net_hdr` before every packet.
 pub(super) fn ask_for_virtio_header(socket: BorrowedFd<'_>) -> io::Result<()> {
-    let on: c_int = 1;
-    let len = size_of::<c_int>() as libc::socklen_t;
-    // SAFETY: the kernel reads `len` bytes of `on`, which lives on this stack frame.
-    check(unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_PACKET,
-            PACKET_VNET_HDR,
-            (&raw const on).cast(),
-            len,
-        )
-    })
+    set(socket, libc::SOL_PACKET, PACKET_VNET_HDR, 1)
+}
+
+/// Has a BPF program choose what a socket receives.
+pub(super) fn attach_filter(socket: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
+    set(socket, libc::SOL_SOCKET, libc::SO_ATTACH_BPF, program.as_raw_fd())
 }
 
 /// Packets that found no room since the last call.
@@ -77,9 +71,11 @@ pub(super) fn receive<'a>(
     answers: &'a mut [Received; BATCH],
 ) -> io::Result<&'a [Received]> {
     let count = slots.len().min(BATCH);
-    // SAFETY: all three consist of integers and pointers; all zeroes is a value of each.
+    // SAFETY: an iovec consists of a pointer and an integer; all zeroes is a value of it.
     let mut parts: [libc::iovec; BATCH] = unsafe { std::mem::zeroed() };
+    // SAFETY: sockaddr_ll consists of integers; all zeroes is a value of it.
     let mut names: [libc::sockaddr_ll; BATCH] = unsafe { std::mem::zeroed() };
+    // SAFETY: mmsghdr consists of pointers and integers; all zeroes is a value of it.
     let mut messages: [libc::mmsghdr; BATCH] = unsafe { std::mem::zeroed() };
     for (index, slot) in slots.iter_mut().take(count).enumerate() {
         slot.clear();
@@ -109,12 +105,16 @@ pub(super) fn receive<'a>(
         let len = messages[index].msg_len as usize;
         // SAFETY: the kernel has written `msg_len` bytes, or the whole part if that is shorter.
         unsafe { slot.set_len(len.min(parts[index].iov_len)) };
-        answers[index] = Received {
-            len,
-            hardware: names[index].sll_hatype,
-        };
+        answers[index] = Received { len, hardware: names[index].sll_hatype };
     }
     Ok(&answers[..got])
+}
+
+fn set(socket: BorrowedFd<'_>, level: c_int, option: c_int, value: c_int) -> io::Result<()> {
+    let len = size_of::<c_int>() as libc::socklen_t;
+    let value = (&raw const value).cast();
+    // SAFETY: the kernel reads `len` bytes of `value`, which lives on this stack frame.
+    check(unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, value, len) })
 }
 
 fn check(result: c_int) -> io::Result<()> {

@@ -59,9 +59,7 @@ impl Undo {
     /// Takes everything back, the latest first, and says what could not be.
     pub(super) fn roll_back(self, kernel: &mut Kernel) -> Vec<ChangeError> {
         let inverses = self.0.into_iter().rev().map(Change::inverse);
-        inverses
-            .filter_map(|change| kernel.make(&change).err())
-            .collect()
+        inverses.filter_map(|change| kernel.make(&change).err()).collect()
     }
 }
 
@@ -84,10 +82,7 @@ pub(super) struct Kernel {
 impl Kernel {
     /// Opens those of the calling thread's namespace.
     pub(super) fn open() -> io::Result<Self> {
-        Ok(Self {
-            netlink: Netlink::open()?,
-            loopback: nix::net::if_::if_nametoindex("lo")?,
-        })
+        Ok(Self { netlink: Netlink::open()?, loopback: nix::net::if_::if_nametoindex("lo")? })
     }
 
     /// What of ours is there: rules and routes carry our protocol number, addresses our label.
@@ -104,10 +99,7 @@ impl Kernel {
         let addresses = RouteNetlinkMessage::GetAddress(AddressMessage::default());
         found.extend(self.netlink.dump(addresses)?);
         let loopback = self.loopback;
-        Ok(found
-            .iter()
-            .filter_map(|message| object(message, loopback))
-            .collect())
+        Ok(found.iter().filter_map(|message| object(message, loopback)).collect())
     }
 
     /// Makes one change; false when there was nothing to do.
@@ -130,10 +122,7 @@ impl Kernel {
             {
                 Ok(false)
             }
-            (Err(source), change) => Err(ChangeError {
-                change: change.to_string(),
-                source,
-            }),
+            (Err(source), change) => Err(ChangeError { change: change.to_string(), source }),
         }
     }
 
@@ -163,9 +152,7 @@ impl Kernel {
         message.header.index = self.loopback;
         message.attributes = vec![AddressAttribute::Local(ip), AddressAttribute::Address(ip)];
         if ip.is_ipv4() {
-            message
-                .attributes
-                .push(AddressAttribute::Label(LABEL.to_owned()));
+            message.attributes.push(AddressAttribute::Label(LABEL.to_owned()));
         } else {
             message.header.flags = AddressHeaderFlags::Nodad;
         }
@@ -176,11 +163,8 @@ impl Kernel {
         let mut message = RouteMessage::default();
         message.header.address_family = Family::of(source).number();
         message.header.protocol = RouteProtocol::Other(OWNER);
-        message.header.scope = if source.is_ipv4() {
-            RouteScope::Host
-        } else {
-            RouteScope::Universe
-        };
+        message.header.scope =
+            if source.is_ipv4() { RouteScope::Host } else { RouteScope::Universe };
         message.header.kind = RouteType::Local;
         message.attributes = vec![
             RouteAttribute::Table(TABLE),
@@ -206,29 +190,22 @@ fn object(message: &RouteNetlinkMessage, loopback: u32) -> Option<Object> {
 fn route_source(route: &RouteMessage) -> Option<IpAddr> {
     let in_table = route.attributes.contains(&RouteAttribute::Table(TABLE));
     let ours = in_table && route.header.protocol == RouteProtocol::Other(OWNER);
-    route
-        .attributes
-        .iter()
-        .filter(|_| ours)
-        .find_map(|attribute| match attribute {
-            RouteAttribute::PrefSource(RouteAddress::Inet(ip)) => Some((*ip).into()),
-            RouteAttribute::PrefSource(RouteAddress::Inet6(ip)) => Some((*ip).into()),
-            _ => None,
-        })
+    route.attributes.iter().filter(|_| ours).find_map(|attribute| match attribute {
+        RouteAttribute::PrefSource(RouteAddress::Inet(ip)) => Some((*ip).into()),
+        RouteAttribute::PrefSource(RouteAddress::Inet6(ip)) => Some((*ip).into()),
+        _ => None,
+    })
 }
 
 /// An IPv6 address has no label: on the loopback device, each but `::1` is ours.
 fn labelled(address: &AddressMessage) -> Option<IpAddr> {
     let label = AddressAttribute::Label(LABEL.to_owned());
     let labelled = address.attributes.contains(&label);
-    address
-        .attributes
-        .iter()
-        .find_map(|attribute| match attribute {
-            AddressAttribute::Local(ip) if labelled => Some(*ip),
-            AddressAttribute::Address(IpAddr::V6(ip)) if !ip.is_loopback() => Some((*ip).into()),
-            _ => None,
-        })
+    address.attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Local(ip) if labelled => Some(*ip),
+        AddressAttribute::Address(IpAddr::V6(ip)) if !ip.is_loopback() => Some((*ip).into()),
+        _ => None,
+    })
 }
 
 impl fmt::Display for Change {

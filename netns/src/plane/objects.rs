@@ -27,60 +27,38 @@ impl Plan {
         let rule = |preference, action| Rule::new(family, preference, action);
         let per_protocol = |rule: Rule| {
             let steered = self.steered().into_iter();
-            steered.map(move |proto| Rule {
-                protocol: Some(proto.number()),
-                ..rule.clone()
-            })
+            steered.map(move |proto| Rule { protocol: Some(proto.number()), ..rule.clone() })
         };
         let own: Vec<Subnet> = connected(present, family);
         let mut rules = vec![
-            Rule {
-                mark: Some(MARK_TO_APP),
-                ..rule(500, Action::Steer)
-            },
-            Rule {
-                mark: Some(MARK_DIRECT),
-                ..rule(510, Action::Main)
-            },
+            Rule { mark: Some(MARK_TO_APP), ..rule(500, Action::Steer) },
+            Rule { mark: Some(MARK_DIRECT), ..rule(510, Action::Main) },
         ];
-        rules.extend(own.iter().map(|subnet| Rule {
-            from: Some(subnet.address),
-            ..rule(520, Action::Main)
-        }));
+        rules.extend(
+            own.iter().map(|subnet| Rule { from: Some(subnet.address), ..rule(520, Action::Main) }),
+        );
         rules.extend(self.published_udp.iter().map(|port| Rule {
             protocol: Some(Proto::Udp.number()),
             source_port: Some(*port),
             ..rule(530, Action::Main)
         }));
         for shared in self.shared(&own) {
-            rules.extend(per_protocol(Rule {
-                to: Some(shared),
-                ..rule(540, Action::Steer)
-            }));
+            rules.extend(per_protocol(Rule { to: Some(shared), ..rule(540, Action::Steer) }));
         }
-        rules.extend(multicast(family).map(|to| Rule {
-            to: Some(to),
-            ..rule(890, Action::Main)
-        }));
+        rules.extend(multicast(family).map(|to| Rule { to: Some(to), ..rule(890, Action::Main) }));
         rules.push(rule(900, Action::Connected));
         rules.extend(per_protocol(rule(1000, Action::Steer)));
         if self.steer_tcp || self.steer_udp {
-            rules.push(Rule {
-                protocol: Some(icmp(family)),
-                ..rule(1010, Action::Unreachable)
-            });
+            rules.push(Rule { protocol: Some(icmp(family)), ..rule(1010, Action::Unreachable) });
         }
         rules
     }
 
     /// Subnets that are connected here and at the target.
     fn shared(&self, own: &[Subnet]) -> Vec<Subnet> {
-        let pairs = own
-            .iter()
-            .flat_map(|own| self.identity_subnets.iter().map(move |their| (own, their)));
-        let mut shared: Vec<_> = pairs
-            .filter_map(|(own, their)| own.overlap(their))
-            .collect();
+        let pairs =
+            own.iter().flat_map(|own| self.identity_subnets.iter().map(move |their| (own, their)));
+        let mut shared: Vec<_> = pairs.filter_map(|(own, their)| own.overlap(their)).collect();
         shared.sort_unstable();
         shared.dedup();
         shared
@@ -90,26 +68,15 @@ impl Plan {
 /// The addresses of our own links, with their subnets.
 fn connected(present: &[InterfaceAddress], family: Family) -> Vec<Subnet> {
     let links = present.iter().filter(|address| !address.loopback);
-    let addresses = links.map(|address| Subnet {
-        address: address.ip,
-        prefix: address.prefix,
-    });
-    addresses
-        .filter(|subnet| Family::of(subnet.address) == family)
-        .collect()
+    let addresses = links.map(|address| Subnet { address: address.ip, prefix: address.prefix });
+    addresses.filter(|subnet| Family::of(subnet.address) == family).collect()
 }
 
 /// Multicast and broadcast, which no tunnel carries.
 fn multicast(family: Family) -> impl Iterator<Item = Subnet> {
     let groups = match family {
-        Family::V4 => Subnet {
-            address: Ipv4Addr::new(224, 0, 0, 0).into(),
-            prefix: 4,
-        },
-        Family::V6 => Subnet {
-            address: IpAddr::from([0xff00, 0, 0, 0, 0, 0, 0, 0]),
-            prefix: 8,
-        },
+        Family::V4 => Subnet { address: Ipv4Addr::new(224, 0, 0, 0).into(), prefix: 4 },
+        Family::V6 => Subnet { address: IpAddr::from([0xff00, 0, 0, 0, 0, 0, 0, 0]), prefix: 8 },
     };
     let broadcast = (family == Family::V4).then(|| Subnet::host(Ipv4Addr::BROADCAST.into()));
     broadcast.into_iter().chain([groups])

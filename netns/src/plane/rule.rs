@@ -114,15 +114,13 @@ impl Rule {
         attributes.extend(self.from.map(RuleAttribute::Source));
         attributes.extend(self.to.map(|to| RuleAttribute::Destination(to.address)));
         attributes.extend(
-            self.protocol
-                .map(|number| RuleAttribute::IpProtocol(IpProtocol::from(number))),
+            self.protocol.map(|number| RuleAttribute::IpProtocol(IpProtocol::from(number))),
         );
-        attributes.extend(self.source_port.map(|port| {
-            RuleAttribute::SourcePortRange(RulePortRange {
-                start: port,
-                end: port,
-            })
-        }));
+        attributes.extend(
+            self.source_port.map(|port| {
+                RuleAttribute::SourcePortRange(RulePortRange { start: port, end: port })
+            }),
+        );
         attributes
     }
 
@@ -159,10 +157,7 @@ impl Rule {
             RuleAttribute::FwMark(mark) => self.mark = Some(*mark),
             RuleAttribute::Source(ip) => self.from = Some(*ip),
             RuleAttribute::Destination(address) => {
-                self.to = Some(Subnet {
-                    address: *address,
-                    prefix,
-                })
+                self.to = Some(Subnet { address: *address, prefix })
             }
             RuleAttribute::IpProtocol(protocol) => self.protocol = Some(u8::from(*protocol)),
             RuleAttribute::SourcePortRange(range) => self.source_port = Some(range.start),

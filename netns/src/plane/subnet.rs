@@ -14,10 +14,7 @@ pub struct Subnet {
 impl Subnet {
     /// The range of one address.
     pub fn host(address: IpAddr) -> Self {
-        Self {
-            address,
-            prefix: bits(address),
-        }
+        Self { address, prefix: bits(address) }
     }
 
     /// Whether the prefix is one that the address's family can have.
@@ -32,18 +29,12 @@ impl Subnet {
             IpAddr::V4(ip) => IpAddr::V4((ip.to_bits() & mask32(self.prefix)).into()),
             IpAddr::V6(ip) => IpAddr::V6((ip.to_bits() & mask128(self.prefix)).into()),
         };
-        Self {
-            address,
-            prefix: self.prefix,
-        }
+        Self { address, prefix: self.prefix }
     }
 
     /// Whether an address is in the range.
     pub fn contains(&self, ip: IpAddr) -> bool {
-        let other = Self {
-            address: ip,
-            prefix: self.prefix,
-        };
+        let other = Self { address: ip, prefix: self.prefix };
         other.is_valid()
             && self.address.is_ipv4() == ip.is_ipv4()
             && other.normalized() == self.normalized()
@@ -51,11 +42,8 @@ impl Subnet {
 
     /// What two ranges have in common: nothing, or the smaller one.
     pub fn overlap(&self, other: &Self) -> Option<Self> {
-        let (small, large) = if self.prefix >= other.prefix {
-            (self, other)
-        } else {
-            (other, self)
-        };
+        let (small, large) =
+            if self.prefix >= other.prefix { (self, other) } else { (other, self) };
         large.contains(small.address).then(|| small.normalized())
     }
 }
@@ -66,15 +54,11 @@ fn bits(address: IpAddr) -> u8 {
 }
 
 fn mask32(prefix: u8) -> u32 {
-    u32::MAX
-        .checked_shl(32 - u32::from(prefix.min(32)))
-        .unwrap_or(0)
+    u32::MAX.checked_shl(32 - u32::from(prefix.min(32))).unwrap_or(0)
 }
 
 fn mask128(prefix: u8) -> u128 {
-    u128::MAX
-        .checked_shl(128 - u32::from(prefix.min(128)))
-        .unwrap_or(0)
+    u128::MAX.checked_shl(128 - u32::from(prefix.min(128))).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -92,24 +76,12 @@ mod tests {
     #[test]
     fn two_subnets_have_the_smaller_one_in_common() {
         let common = |a, b| subnet(a).overlap(&subnet(b));
-        assert_eq!(
-            common("172.17.0.5/16", "172.17.3.9/24"),
-            Some(subnet("172.17.3.0/24"))
-        );
-        assert_eq!(
-            common("172.17.3.9/24", "172.17.0.5/16"),
-            Some(subnet("172.17.3.0/24"))
-        );
+        assert_eq!(common("172.17.0.5/16", "172.17.3.9/24"), Some(subnet("172.17.3.0/24")));
+        assert_eq!(common("172.17.3.9/24", "172.17.0.5/16"), Some(subnet("172.17.3.0/24")));
         assert_eq!(common("172.17.0.5/16", "172.18.0.5/16"), None);
-        assert_eq!(
-            common("0.0.0.0/0", "10.1.2.3/32"),
-            Some(subnet("10.1.2.3/32"))
-        );
+        assert_eq!(common("0.0.0.0/0", "10.1.2.3/32"), Some(subnet("10.1.2.3/32")));
         assert_eq!(common("0.0.0.0/0", "::/0"), None);
-        assert_eq!(
-            common("fd00::1/64", "fd00::2/64"),
-            Some(subnet("fd00::/64"))
-        );
+        assert_eq!(common("fd00::1/64", "fd00::2/64"), Some(subnet("fd00::/64")));
     }
 
     #[test]

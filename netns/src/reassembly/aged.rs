@@ -27,12 +27,7 @@ struct Entry<V> {
 impl<V> Aged<V> {
     /// An empty map that holds at most so many entries, but at least one.
     pub(super) fn new(limit: usize) -> Self {
-        Self {
-            limit: limit.max(1),
-            entries: HashMap::new(),
-            order: VecDeque::new(),
-            stamp: 0,
-        }
+        Self { limit: limit.max(1), entries: HashMap::new(), order: VecDeque::new(), stamp: 0 }
     }
 
     pub(super) fn get(&self, key: &FlowKey) -> Option<&V> {
@@ -52,11 +47,7 @@ impl<V> Aged<V> {
         };
         self.stamp += 1;
         self.order.push_back((key, self.stamp));
-        let entry = Entry {
-            value,
-            at: now,
-            stamp: self.stamp,
-        };
+        let entry = Entry { value, at: now, stamp: self.stamp };
         self.entries.insert(key, entry);
         oldest
     }

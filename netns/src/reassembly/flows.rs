@@ -10,7 +10,7 @@ use bytes::Bytes;
 use crate::Proto;
 
 use super::{
-    Counts, Event, FlowId, FlowKey, Limits, Ports,
+    Counts, Event, FlowId, FlowKey, Limits, Ports, Verdict,
     aged::Aged,
     fragments::Fragments,
     opening::{Opened, Opening},
@@ -52,15 +52,6 @@ pub struct Flows {
     swept: Option<Instant>,
 }
 
-/// What the capture may do with packets of a connection from now on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    /// Leave them out, which saves the copying.
-    Ignore(FlowKey),
-    /// Copy them again: a new connection begins between the same ends.
-    Follow(FlowKey),
-}
-
 #[derive(Debug)]
 struct Flow {
     id: FlowId,
@@ -94,7 +85,8 @@ impl Flows {
         }
     }
 
-    /// The next event, if there is one.
+    /// The next event; none means none until further packets come.
+    #[expect(clippy::should_implement_trait, reason = "not a sequence that ends")]
     pub fn next(&mut self) -> Option<Event> {
         self.queue.pop()
     }
@@ -168,6 +160,21 @@ impl Flows {
         }
     }
 
+    /// The flows whose client has not sent all yet, as far as is known.
+    pub(crate) fn followed(&self) -> impl Iterator<Item = FlowKey> {
+        let followed = self.table.iter().filter(|(_, flow)| !flow.finished);
+        followed.map(|(key, _)| *key)
+    }
+
+    /// Ends a flow if what has come of it does not reach this sequence number, which counts the
+    /// end of the stream as one more.
+    pub(crate) fn expect_up_to(&mut self, key: &FlowKey, seq: u32, now: Instant) {
+        let short = |flow: &Flow| !flow.finished && !flow.stream.reaches(seq);
+        if self.table.get(key).is_some_and(short) {
+            self.lose(key, now);
+        }
+    }
+
     /// What the capture may do with connections, since the last call.
     pub(crate) fn verdicts(&mut self) -> impl Iterator<Item = Verdict> {
         self.verdicts.drain(..)
@@ -178,11 +185,7 @@ impl Flows {
         let Some(whole) = self.fragments.insert(&fragment, data, now) else {
             return;
         };
-        let meta = Meta {
-            checksum: Checksum::Unverified,
-            segment: None,
-            truncated: false,
-        };
+        let meta = Meta { checksum: Checksum::Unverified, segment: None, truncated: false };
         let Whole { between, proto, .. } = fragment.whole;
         let parsed = parse_transport(&whole, 0..whole.len(), between, proto, meta.checksum);
         self.transport(ports, &Frame::Shared(whole.into()), parsed, meta, now);

@@ -50,12 +50,7 @@ enum Fit {
 
 impl Fragments {
     pub(super) fn new(limit: usize) -> Self {
-        Self {
-            limit,
-            held: 0,
-            partial: HashMap::new(),
-            dropped: 0,
-        }
+        Self { limit, held: 0, partial: HashMap::new(), dropped: 0 }
     }
 
     /// Fragments that were dropped.

@@ -37,11 +37,7 @@ pub(super) struct Opened {
 
 impl Opening {
     pub(super) fn new(limit: usize, data_limit: usize) -> Self {
-        Self {
-            syns: Aged::new(limit),
-            data: 0,
-            data_limit,
-        }
+        Self { syns: Aged::new(limit), data: 0, data_limit }
     }
 
     pub(super) fn contains(&self, key: &FlowKey) -> bool {
@@ -78,10 +74,7 @@ impl Opening {
         }
         let syn = self.remove(&segment.key)?;
         let taken = if ahead <= carried { ahead as usize } else { 0 };
-        Some(Opened {
-            first: syn.first,
-            data: syn.data.slice(..taken),
-        })
+        Some(Opened { first: syn.first, data: syn.data.slice(..taken) })
     }
 
     /// Forgets the SYN that a reset takes back.

@@ -308,10 +308,7 @@ fn parse_udp(
     if header[6..] != [0, 0] {
         verify(datagram, hosts, UDP, checksum)?;
     }
-    Ok(Payload {
-        key: key(hosts, header),
-        range: range.start + 8..range.start + len,
-    })
+    Ok(Payload { key: key(hosts, header), range: range.start + 8..range.start + len })
 }
 
 fn verify(bytes: &[u8], hosts: Hosts, proto: u8, checksum: Checksum) -> Result<(), Unreadable> {

@@ -19,11 +19,7 @@ pub(super) struct Queue {
 
 impl Queue {
     pub(super) fn new(limit: usize) -> Self {
-        Self {
-            limit,
-            held: 0,
-            events: VecDeque::new(),
-        }
+        Self { limit, held: 0, events: VecDeque::new() }
     }
 
     /// Bytes that are kept.
@@ -72,19 +68,11 @@ impl Queue {
 
 impl Event {
     pub(super) fn opened(flow: FlowId, key: FlowKey) -> Self {
-        Self::Opened {
-            flow,
-            client: key.client,
-            server: key.server,
-        }
+        Self::Opened { flow, client: key.client, server: key.server }
     }
 
     pub(super) fn datagram(key: FlowKey, payload: Bytes) -> Self {
-        Self::Datagram {
-            client: key.client,
-            server: key.server,
-            payload,
-        }
+        Self::Datagram { client: key.client, server: key.server, payload }
     }
 }
 

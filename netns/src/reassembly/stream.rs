@@ -39,14 +39,7 @@ pub(super) struct Stream {
 impl Stream {
     /// A stream whose first byte has this sequence number.
     pub(super) fn new(seq: u32) -> Self {
-        Self {
-            seq,
-            next: 0,
-            waiting: BTreeMap::new(),
-            held: 0,
-            end: None,
-            hole: None,
-        }
+        Self { seq, next: 0, waiting: BTreeMap::new(), held: 0, end: None, hole: None }
     }
 
     /// Memory that early pieces take.
@@ -133,6 +126,14 @@ impl Stream {
             Some(since) if !progress => Some(since),
             _ => Some(now),
         };
+    }
+
+    /// Whether something has come of all that lies before this sequence number, or after it.
+    pub(super) fn reaches(&self, seq: u32) -> bool {
+        let place = self.place(seq);
+        let last = self.waiting.last_key_value();
+        let last = last.map_or(self.next, |(start, piece)| start + piece.len() as i64);
+        self.end.is_some_and(|(end, _)| place <= end + 1) || place <= last
     }
 
     /// The place up to which everything was handed out.

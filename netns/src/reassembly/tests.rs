@@ -33,11 +33,7 @@ impl Bench {
         let mut ports = Ports::new();
         ports.insert(Proto::Tcp, 80);
         ports.insert(Proto::Udp, 53);
-        Self {
-            flows: Flows::new(limits),
-            ports,
-            now: Instant::now(),
-        }
+        Self { flows: Flows::new(limits), ports, now: Instant::now() }
     }
 
     /// A flow that is open, its events taken.

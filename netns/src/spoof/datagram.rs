@@ -50,12 +50,7 @@ impl<'a> Packet<'a> {
         udp[..2].copy_from_slice(&from.port().to_be_bytes());
         udp[2..4].copy_from_slice(&to.port().to_be_bytes());
         udp[4..6].copy_from_slice(&(length as u16).to_be_bytes());
-        let mut packet = Self {
-            source: from.ip(),
-            destination: to.ip(),
-            udp,
-            payload,
-        };
+        let mut packet = Self { source: from.ip(), destination: to.ip(), udp, payload };
         let checksum = packet.checksum();
         packet.udp[6..].copy_from_slice(&checksum.to_be_bytes());
         Some(Ok(packet))
@@ -119,12 +114,7 @@ impl<'a> Packet<'a> {
     /// The checksum over pseudo header, UDP header and payload; never 0, which means "none".
     fn checksum(&self) -> u16 {
         let mut sum = u64::from(UDP) + self.length() as u64;
-        for part in [
-            &octets(self.source),
-            &octets(self.destination),
-            &self.udp[..],
-            self.payload,
-        ] {
+        for part in [&octets(self.source), &octets(self.destination), &self.udp[..], self.payload] {
             sum += sum_words(part);
         }
         while sum > 0xffff {
@@ -147,14 +137,9 @@ fn octets(ip: IpAddr) -> Vec<u8> {
 /// The sum of big-endian 16-bit words; an odd last byte counts as the upper half of a word.
 fn sum_words(bytes: &[u8]) -> u64 {
     let mut words = bytes.chunks_exact(2);
-    let whole: u64 = words
-        .by_ref()
-        .map(|word| u64::from(u16::from_be_bytes([word[0], word[1]])))
-        .sum();
-    let odd = words
-        .remainder()
-        .first()
-        .map_or(0, |byte| u64::from(*byte) << 8);
+    let whole: u64 =
+        words.by_ref().map(|word| u64::from(u16::from_be_bytes([word[0], word[1]]))).sum();
+    let odd = words.remainder().first().map_or(0, |byte| u64::from(*byte) << 8);
     whole + odd
 }
 
@@ -173,12 +158,9 @@ mod tests {
         for payload in [&b"even"[..], b"odd", b""] {
             let packet = packet(payload);
             let mut sum = u64::from(UDP) + packet.length() as u64;
-            for part in [
-                &octets(packet.source),
-                &octets(packet.destination),
-                &packet.udp[..],
-                payload,
-            ] {
+            for part in
+                [&octets(packet.source), &octets(packet.destination), &packet.udp[..], payload]
+            {
                 sum += sum_words(part);
             }
             assert_eq!(sum % 0xffff, 0, "{payload:?}");
@@ -189,16 +171,10 @@ mod tests {
     fn fragments_join_to_the_whole() {
         let payload = [7; 100];
         let fragments: Vec<_> = packet(&payload).fragments(48, 9).collect();
-        let offsets: Vec<u16> = fragments
-            .iter()
-            .map(|f| u16::from_be_bytes([f[6], f[7]]))
-            .collect();
+        let offsets: Vec<u16> =
+            fragments.iter().map(|f| u16::from_be_bytes([f[6], f[7]])).collect();
         assert_eq!(offsets, [MORE_FRAGMENTS, 6 | MORE_FRAGMENTS, 12]);
-        let joined: Vec<u8> = fragments
-            .iter()
-            .flat_map(|f| &f[V4_HEADER..])
-            .copied()
-            .collect();
+        let joined: Vec<u8> = fragments.iter().flat_map(|f| &f[V4_HEADER..]).copied().collect();
         assert_eq!(joined[UDP_HEADER..], payload);
     }
 

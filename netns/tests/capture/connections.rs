@@ -100,11 +100,12 @@ fn a_half_closed_connection_ends_with_fin_alone() {
         stream.shutdown(Shutdown::Write).unwrap();
         let copied = recorder.one("the half-close", End::Fin);
         assert_eq!(copied.bytes, b"question");
-        accepted.write_all(&[b'!'; 1_000_000]).unwrap();
+        accepted.read_exact(&mut [0; 8]).unwrap();
+        accepted.write_all(&[b'!'; 10_000]).unwrap();
         drop(accepted);
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).unwrap();
-        assert_eq!(answer.len(), 1_000_000);
+        assert_eq!(answer.len(), 10_000);
         let state = recorder.until("the end", |_| true);
         assert_eq!(state.flows.into_values().next().unwrap().ends, [End::Fin]);
     });
@@ -173,11 +174,8 @@ fn the_same_ends_can_connect_again() {
         let from: SocketAddr = "10.77.0.1:45678".parse().unwrap();
         for round in 1..=5 {
             let mut stream = client.run(move || {
-                let socket = socket2::Socket::new(
-                    socket2::Domain::IPV4,
-                    socket2::Type::STREAM,
-                    None,
-                )?;
+                let socket =
+                    socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
                 socket.set_reuse_address(true)?;
                 socket.bind(&from.into())?;
                 socket.connect(&server.into())?;

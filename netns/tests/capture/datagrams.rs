@@ -2,7 +2,6 @@
 
 use std::{
     net::{SocketAddr, UdpSocket},
-
     time::Duration,
 };
 
@@ -69,7 +68,8 @@ fn datagrams_that_were_sent_as_one_come_apart() {
             assert_eq!(&got[..count], expected);
         }
         let state = recorder.until("five datagrams", |state| state.datagrams.len() == 5);
-        let expected: Vec<_> = payload.chunks(1000).map(|part| sent(&server, &socket, part)).collect();
+        let expected: Vec<_> =
+            payload.chunks(1000).map(|part| sent(&server, &socket, part)).collect();
         assert_eq!(state.datagrams, expected);
     });
 }

@@ -87,12 +87,7 @@ impl Recorder {
             let (state, capture, stop) = (state.clone(), capture.clone(), stop.clone());
             thread::spawn(move || read(&state, &capture, &stop))
         };
-        Self {
-            state,
-            capture,
-            stop,
-            reader: Some(reader),
-        }
+        Self { state, capture, stop, reader: Some(reader) }
     }
 
     /// Changes the capture while it is read.
@@ -161,12 +156,7 @@ impl State {
     fn note(&mut self, event: Event) {
         match event {
             Event::Opened { flow, client, server } => {
-                let copied = Copied {
-                    client,
-                    server,
-                    bytes: Vec::new(),
-                    ends: Vec::new(),
-                };
+                let copied = Copied { client, server, bytes: Vec::new(), ends: Vec::new() };
                 assert!(self.flows.insert(flow, copied).is_none(), "{flow:?} opened twice");
             }
             Event::Data { flow, bytes } => {
@@ -177,15 +167,9 @@ impl State {
             Event::Fin { flow } => self.end(flow, End::Fin),
             Event::Reset { flow } => self.end(flow, End::Reset),
             Event::Lost { flow } => self.end(flow, End::Lost),
-            Event::Datagram {
-                client,
-                server,
-                payload,
-            } => self.datagrams.push(Sent {
-                client,
-                server,
-                payload: payload.to_vec(),
-            }),
+            Event::Datagram { client, server, payload } => {
+                self.datagrams.push(Sent { client, server, payload: payload.to_vec() })
+            }
         }
     }
 

@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use mirrord_netns::privileges::{Capability, has};
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sched::{CloneFlags, unshare},
@@ -34,7 +35,7 @@ impl Client {
     /// Runs something in the client's namespace. A socket that is made there stays there.
     pub fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
         let (tx, rx) = mpsc::channel();
-        let job = Box::new(move || tx.send(job()).unwrap_or_default());
+        let job = Box::new(move || drop(tx.send(job())));
         self.jobs.send(job).unwrap();
         rx.recv().expect("the job failed")
     }
@@ -50,7 +51,7 @@ impl Client {
 
 /// Runs a test in the target's namespace, linked to a client's.
 pub fn with_client(test: impl FnOnce(&Client) + Send) {
-    if unshare(CloneFlags::empty()).is_err() || !nix::unistd::geteuid().is_root() {
+    if !has(Capability::SysAdmin) || !has(Capability::Bpf) {
         assert!(env::var_os("CI").is_none(), "CI must run these tests as root");
         eprintln!("SKIPPED: needs root");
         return;
@@ -95,15 +96,29 @@ fn link() -> Client {
 
 /// Runs `ip` in this thread's namespace.
 pub fn ip(arguments: &str) {
-    run("ip", arguments);
+    run("ip", arguments).expect("ip");
 }
 
-/// Runs a program in this thread's namespace.
-pub fn run(program: &str, arguments: &str) {
+/// Has the client's link behave in some way; false, and loud, if this kernel cannot.
+pub fn shape(client: &Client, discipline: &'static str) -> bool {
+    let arguments = format!("qdisc add dev eth0 root {discipline}");
+    match client.run(move || run("tc", &arguments)) {
+        Ok(()) => true,
+        Err(said) => {
+            eprintln!("SKIPPED: tc: {said}");
+            false
+        }
+    }
+}
+
+/// Runs a program in this thread's namespace; what it says when it fails.
+fn run(program: &str, arguments: &str) -> Result<(), String> {
     let output = Command::new(program).args(arguments.split(' ')).output();
     let output = output.expect("iproute2");
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{program} {arguments}: {said}");
+    match output.status.success() {
+        true => Ok(()),
+        false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+    }
 }
 
 /// A listener in the target's namespace.

@@ -21,9 +21,7 @@ const CLIENTS: [&str; 3] = ["203.0.113.9", "172.30.0.77", "10.244.1.77"];
 fn connected(socket: Socket) -> TcpStream {
     let stream = TcpStream::from(socket);
     stream.set_nonblocking(false).unwrap();
-    stream
-        .set_read_timeout(Some(Duration::from_secs(2)))
-        .unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
     stream
 }
 
@@ -120,9 +118,7 @@ fn once_the_plane_stands_only_net_raw_is_needed() {
         talk(&connected(proxy), &accept(&app));
         let receiver = udp(socket(TARGET, 8080));
         let sender = UdpSender::open(MARK_TO_APP).unwrap();
-        sender
-            .send(socket(CLIENTS[0], 1), socket(TARGET, 8080), b"hello")
-            .unwrap();
+        sender.send(socket(CLIENTS[0], 1), socket(TARGET, 8080), b"hello").unwrap();
         assert_eq!(receiver.recv(&mut [0; 64]).unwrap(), 5);
         let _app = connect(socket(BEYOND, 80)).unwrap();
         accept(&plane.tcp()[0]);
@@ -138,19 +134,14 @@ fn two_families_cannot_be_mixed() {
 #[test]
 fn published_ports_and_peers_still_reach_the_app() {
     in_sidecar(|outside| {
-        let _plane = apply(&Plan {
-            published_udp: vec![5353],
-            ..plan()
-        });
+        let _plane = apply(&Plan { published_udp: vec![5353], ..plan() });
         let app = TcpListener::bind("0.0.0.0:8080").unwrap();
         let app_udp = udp(socket("0.0.0.0", 5353));
         for from in [GATEWAY, BEYOND] {
             let client = outside.run(move || {
                 let socket =
                     Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-                socket
-                    .bind(&crate::support::socket(from, 0).into())
-                    .unwrap();
+                socket.bind(&crate::support::socket(from, 0).into()).unwrap();
                 socket
                     .connect_timeout(
                         &crate::support::socket(OWN, 8080).into(),
@@ -168,10 +159,7 @@ fn published_ports_and_peers_still_reach_the_app() {
             let (_, peer) = app_udp.recv_from(&mut buffer).unwrap();
             assert_eq!(peer.ip(), address(from));
             app_udp.send_to(b"answer", peer).unwrap();
-            assert_eq!(
-                client.recv_from(&mut buffer).unwrap(),
-                (6, socket(OWN, 5353))
-            );
+            assert_eq!(client.recv_from(&mut buffer).unwrap(), (6, socket(OWN, 5353)));
         }
     });
 }

@@ -43,21 +43,14 @@ fn ipv6_is_steered_when_the_target_has_an_ipv6_address() {
         assert_eq!(ours.peer_addr().unwrap().ip(), address("fd00:1::5"));
         talk(&app, &ours);
         let app = udp(socket("::", 0));
-        app.send_to(b"question", socket("2001:db8::53", 53))
-            .unwrap();
+        app.send_to(b"question", socket("2001:db8::53", 53)).unwrap();
         let (datagram, payload) = receive(&plane.udp()[1]);
-        assert_eq!(
-            (datagram.to, &payload[..]),
-            (socket("2001:db8::53", 53), &b"question"[..])
-        );
+        assert_eq!((datagram.to, &payload[..]), (socket("2001:db8::53", 53), &b"question"[..]));
         assert_eq!(datagram.from.ip(), address("fd00:1::5"));
         let sender = mirrord_netns::spoof::UdpSender::open(0).unwrap();
         sender.send(datagram.to, datagram.from, b"answer").unwrap();
         let mut buffer = [0; 64];
-        assert_eq!(
-            app.recv_from(&mut buffer).unwrap(),
-            (6, socket("2001:db8::53", 53))
-        );
+        assert_eq!(app.recv_from(&mut buffer).unwrap(), (6, socket("2001:db8::53", 53)));
     });
 }
 
@@ -68,10 +61,7 @@ fn the_app_may_bind_to_the_targets_address() {
         let app = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         app.bind(&socket(TARGET, 4444).into()).unwrap();
         app.connect(&socket(BEYOND, 80).into()).unwrap();
-        assert_eq!(
-            accept(&plane.tcp()[0]).peer_addr().unwrap(),
-            socket(TARGET, 4444)
-        );
+        assert_eq!(accept(&plane.tcp()[0]).peer_addr().unwrap(), socket(TARGET, 4444));
     });
 }
 
@@ -84,20 +74,14 @@ fn connected_subnets_stay_direct() {
         let peer = accept(&listener);
         assert_eq!(peer.peer_addr().unwrap().ip(), address(OWN));
         talk(&app, &peer);
-        assert_eq!(
-            plane.tcp()[0].accept().unwrap_err().kind(),
-            ErrorKind::WouldBlock
-        );
+        assert_eq!(plane.tcp()[0].accept().unwrap_err().kind(), ErrorKind::WouldBlock);
     });
 }
 
 #[test]
 fn a_subnet_that_the_target_is_connected_to_as_well_is_reached_through_the_target() {
     in_sidecar(|_| {
-        let plane = apply(&Plan {
-            identity_subnets: vec![subnet("172.30.0.128", 16)],
-            ..plan()
-        });
+        let plane = apply(&Plan { identity_subnets: vec![subnet("172.30.0.128", 16)], ..plan() });
         let app = connect(socket(GATEWAY, 7000)).unwrap();
         let ours = accept(&plane.tcp()[0]);
         assert_eq!(ours.local_addr().unwrap(), socket(GATEWAY, 7000));
@@ -109,10 +93,7 @@ fn a_subnet_that_the_target_is_connected_to_as_well_is_reached_through_the_targe
 #[test]
 fn a_socket_with_the_direct_mark_leaves_directly() {
     in_sidecar(|outside| {
-        let _plane = apply(&Plan {
-            identity_subnets: vec![subnet(GATEWAY, 24)],
-            ..plan()
-        });
+        let _plane = apply(&Plan { identity_subnets: vec![subnet(GATEWAY, 24)], ..plan() });
         for place in [BEYOND, GATEWAY] {
             let listener = outside.run(move || TcpListener::bind((place, 7001)).unwrap());
             let direct = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
@@ -126,10 +107,7 @@ fn a_socket_with_the_direct_mark_leaves_directly() {
 #[test]
 fn a_protocol_that_is_not_steered_goes_out_directly() {
     in_sidecar(|outside| {
-        let plane = apply(&Plan {
-            steer_tcp: false,
-            ..plan()
-        });
+        let plane = apply(&Plan { steer_tcp: false, ..plan() });
         assert!(plane.tcp().is_empty());
         let listener = outside.run(|| TcpListener::bind((BEYOND, 7002)).unwrap());
         let app = connect(socket(BEYOND, 7002)).unwrap();
@@ -148,13 +126,7 @@ fn the_listeners_cannot_be_reached_by_their_own_address() {
         }
         let found = Scanner::open().unwrap().scan().unwrap();
         let own = plane.own_sockets();
-        assert_eq!(
-            found
-                .iter()
-                .filter(|socket| own.contains(&socket.cookie))
-                .count(),
-            4
-        );
+        assert_eq!(found.iter().filter(|socket| own.contains(&socket.cookie)).count(), 4);
         assert!(found.iter().all(|socket| own.contains(&socket.cookie)));
     });
 }
@@ -177,10 +149,7 @@ fn loopback_and_the_namespaces_own_addresses_are_left_alone() {
 fn a_loopback_name_server_is_steered_but_not_for_the_proxy() {
     in_sidecar(|_| {
         let servers = ["127.0.0.53", "127.0.0.11"];
-        let plane = apply(&Plan {
-            loopback_nameservers: servers.map(address).to_vec(),
-            ..plan()
-        });
+        let plane = apply(&Plan { loopback_nameservers: servers.map(address).to_vec(), ..plan() });
         for server in servers {
             let app = connect(socket(server, 53)).unwrap();
             let ours = accept(&plane.tcp()[0]);
@@ -189,9 +158,7 @@ fn a_loopback_name_server_is_steered_but_not_for_the_proxy() {
         }
         let docker = TcpListener::bind("127.0.0.11:4053").unwrap();
         let proxy = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        proxy
-            .bind(&SockAddr::from(socket("127.0.0.12", 0)))
-            .unwrap();
+        proxy.bind(&SockAddr::from(socket("127.0.0.12", 0))).unwrap();
         proxy
             .connect_timeout(&docker.local_addr().unwrap().into(), Duration::from_secs(2))
             .unwrap();
@@ -230,9 +197,7 @@ fn the_targets_address_is_not_answered_for_on_our_own_link() {
         }
         let neighbours = outside.run(|| ip("neigh show dev peer0"));
         assert!(
-            !neighbours
-                .lines()
-                .any(|line| line.contains("lladdr") && !line.starts_with(OWN)),
+            !neighbours.lines().any(|line| line.contains("lladdr") && !line.starts_with(OWN)),
             "{neighbours}"
         );
     });
@@ -242,10 +207,7 @@ fn the_targets_address_is_not_answered_for_on_our_own_link() {
 fn the_targets_address_is_not_announced_on_our_own_link() {
     in_sidecar(|outside| {
         let near = "172.30.0.55";
-        let _plane = apply(&Plan {
-            identity: vec![address(near)],
-            ..plan()
-        });
+        let _plane = apply(&Plan { identity: vec![address(near)], ..plan() });
         let app = Socket::new(Domain::IPV4, Type::STREAM.nonblocking(), None).unwrap();
         app.bind(&socket(near, 0).into()).unwrap();
         app.connect(&socket(GATEWAY, 7000).into()).unwrap_err();

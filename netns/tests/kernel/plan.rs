@@ -37,10 +37,7 @@ fn a_killed_predecessors_other_plan_is_replaced() {
     in_sidecar(|_| {
         drop(apply(&plan()));
         let expected = state();
-        drop(apply(&Plan {
-            identity: vec![address("10.1.1.1"), address("fd00::9")],
-            ..full()
-        }));
+        drop(apply(&Plan { identity: vec![address("10.1.1.1"), address("fd00::9")], ..full() }));
         assert_ne!(state(), expected);
         let plane = apply(&plan());
         assert_eq!(state(), expected);
@@ -78,10 +75,7 @@ fn a_failed_change_of_plan_keeps_the_predecessors() {
         drop(apply(&plan()));
         let before = state();
         keep_only(&[Capability::NetAdmin]).unwrap();
-        let other = Plan {
-            identity: vec![address("10.1.1.1")],
-            ..full()
-        };
+        let other = Plan { identity: vec![address("10.1.1.1")], ..full() };
         try_apply(&other).unwrap_err();
         assert_eq!(state(), before);
     });
@@ -91,37 +85,16 @@ fn a_failed_change_of_plan_keeps_the_predecessors() {
 fn what_cannot_work_is_refused_before_anything_is_done() {
     in_sidecar(|_| {
         let before = state();
-        let with = |ip: &str| Plan {
-            identity: vec![address(ip)],
-            ..plan()
-        };
-        assert!(matches!(
-            try_apply(&Plan::default()),
-            Err(PlaneError::NoIdentity)
-        ));
-        assert!(matches!(
-            try_apply(&with("127.0.0.1")),
-            Err(PlaneError::BadIdentity(_))
-        ));
-        assert!(matches!(
-            try_apply(&with(OWN)),
-            Err(PlaneError::AddressInUse(_))
-        ));
-        let bad = Plan {
-            identity_subnets: vec![subnet(OWN, 33)],
-            ..plan()
-        };
+        let with = |ip: &str| Plan { identity: vec![address(ip)], ..plan() };
+        assert!(matches!(try_apply(&Plan::default()), Err(PlaneError::NoIdentity)));
+        assert!(matches!(try_apply(&with("127.0.0.1")), Err(PlaneError::BadIdentity(_))));
+        assert!(matches!(try_apply(&with(OWN)), Err(PlaneError::AddressInUse(_))));
+        let bad = Plan { identity_subnets: vec![subnet(OWN, 33)], ..plan() };
         assert!(matches!(try_apply(&bad), Err(PlaneError::BadSubnet(_))));
-        let bad = Plan {
-            loopback_nameservers: vec![address("8.8.8.8")],
-            ..plan()
-        };
+        let bad = Plan { loopback_nameservers: vec![address("8.8.8.8")], ..plan() };
         assert!(matches!(try_apply(&bad), Err(PlaneError::BadNameserver(_))));
         set("net.ipv4.tcp_fwmark_accept", "0");
-        assert!(matches!(
-            try_apply(&plan()),
-            Err(PlaneError::Setting { .. })
-        ));
+        assert!(matches!(try_apply(&plan()), Err(PlaneError::Setting { .. })));
         assert_eq!(state(), before);
     });
 }

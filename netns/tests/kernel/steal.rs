@@ -97,25 +97,14 @@ fn datagrams_are_taken_and_answered_from_the_targets_port() {
         let mut steal = attach();
         steal.add(Proto::Udp, 5353).unwrap();
         let client = outside.run(|| udp(socket(BEYOND, 0)));
-        ip(&format!(
-            "route add {BEYOND} via {GATEWAY} table main proto static metric 5"
-        ));
+        ip(&format!("route add {BEYOND} via {GATEWAY} table main proto static metric 5"));
         client.send_to(b"question", socket(OWN, 5353)).unwrap();
         let (datagram, payload) = receive(&steal.udp()[0]);
-        assert_eq!(
-            (datagram.from, datagram.to),
-            (client.local_addr().unwrap(), socket(OWN, 5353))
-        );
+        assert_eq!((datagram.from, datagram.to), (client.local_addr().unwrap(), socket(OWN, 5353)));
         assert_eq!(payload, b"question");
-        UdpSender::open(0)
-            .unwrap()
-            .send(datagram.to, datagram.from, b"answer")
-            .unwrap();
+        UdpSender::open(0).unwrap().send(datagram.to, datagram.from, b"answer").unwrap();
         let mut buffer = [0; 64];
-        assert_eq!(
-            client.recv_from(&mut buffer).unwrap(),
-            (6, socket(OWN, 5353))
-        );
+        assert_eq!(client.recv_from(&mut buffer).unwrap(), (6, socket(OWN, 5353)));
         drop(steal);
         client.send_to(b"again", socket(OWN, 5353)).unwrap();
         assert_eq!(original.recv_from(&mut buffer).unwrap().0, 5);
@@ -152,11 +141,7 @@ fn stealing_process(port: u16) -> Child {
         .spawn()
         .unwrap();
     let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    assert!(
-        lines
-            .map_while(Result::ok)
-            .any(|line| line.contains("stealing"))
-    );
+    assert!(lines.map_while(Result::ok).any(|line| line.contains("stealing")));
     child
 }
 
@@ -166,9 +151,7 @@ fn child_that_steals_until_it_is_killed() {
         return;
     };
     let mut steal = attach();
-    steal
-        .add(Proto::Tcp, port.to_str().unwrap().parse().unwrap())
-        .unwrap();
+    steal.add(Proto::Tcp, port.to_str().unwrap().parse().unwrap()).unwrap();
     println!("stealing");
     std::thread::park();
 }

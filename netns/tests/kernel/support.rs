@@ -41,9 +41,7 @@ impl Outside {
     /// Runs something in that namespace.
     pub fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
         let (tx, rx) = mpsc::channel();
-        self.jobs
-            .send(Box::new(move || tx.send(job()).unwrap()))
-            .unwrap();
+        self.jobs.send(Box::new(move || tx.send(job()).unwrap())).unwrap();
         rx.recv().expect("the job failed")
     }
 }
@@ -51,10 +49,7 @@ impl Outside {
 /// Runs a test in a fresh namespace with a working loopback device.
 pub fn isolated(test: impl FnOnce() + Send) {
     if !has(Capability::SysAdmin) || !has(Capability::Bpf) {
-        assert!(
-            env::var_os("CI").is_none(),
-            "CI must run these tests as root"
-        );
+        assert!(env::var_os("CI").is_none(), "CI must run these tests as root");
         eprintln!("SKIPPED: needs root");
         return;
     }
@@ -93,9 +88,7 @@ pub fn link() -> Outside {
     });
     let outside = Outside { jobs };
     let tid = tid_rx.recv().unwrap();
-    ip(&format!(
-        "link add eth0 type veth peer name peer0 netns {tid}"
-    ));
+    ip(&format!("link add eth0 type veth peer name peer0 netns {tid}"));
     ip(&format!("addr add {OWN}/24 dev eth0"));
     ip("link set eth0 up");
     outside.run(|| {
@@ -115,46 +108,26 @@ pub fn set(name: &str, value: &str) {
 
 /// Runs `ip` in this thread's namespace.
 pub fn ip(arguments: &str) -> String {
-    let output = Command::new("ip")
-        .args(arguments.split(' '))
-        .output()
-        .expect("iproute2");
-    assert!(
-        output.status.success(),
-        "ip {arguments}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let output = Command::new("ip").args(arguments.split(' ')).output().expect("iproute2");
+    assert!(output.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
 
 /// Rules, routes and addresses of this namespace, as text.
 pub fn state() -> String {
-    [
-        "rule",
-        "-6 rule",
-        "route show table all",
-        "-6 route show table all",
-        "-br addr",
-    ]
-    .map(ip)
-    .concat()
+    ["rule", "-6 rule", "route show table all", "-6 route show table all", "-br addr"]
+        .map(ip)
+        .concat()
 }
 
 /// A plan that steers everything for [`TARGET`].
 pub fn plan() -> Plan {
-    Plan {
-        identity: vec![address(TARGET)],
-        steer_tcp: true,
-        steer_udp: true,
-        ..Plan::default()
-    }
+    Plan { identity: vec![address(TARGET)], steer_tcp: true, steer_udp: true, ..Plan::default() }
 }
 
 /// Applies a plan here.
 pub fn try_apply(plan: &Plan) -> Result<Plane, PlaneError> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(plan.apply())
 }
 
@@ -172,10 +145,7 @@ pub fn socket(ip: &str, port: u16) -> SocketAddr {
 }
 
 pub fn subnet(ip: &str, prefix: u8) -> Subnet {
-    Subnet {
-        address: address(ip),
-        prefix,
-    }
+    Subnet { address: address(ip), prefix }
 }
 
 /// Waits until something can be read.
@@ -189,9 +159,7 @@ pub fn accept(listener: &TcpListener) -> TcpStream {
     assert!(wait(listener), "nobody connected");
     let (stream, _) = listener.accept().unwrap();
     stream.set_nonblocking(false).unwrap();
-    stream
-        .set_read_timeout(Some(Duration::from_secs(2)))
-        .unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
     stream
 }
 
@@ -207,9 +175,7 @@ pub fn receive(socket: &SteeredUdp) -> (Datagram, Vec<u8>) {
 /// Binds a UDP socket that gives up after a while.
 pub fn udp(local: SocketAddr) -> UdpSocket {
     let socket = UdpSocket::bind(local).unwrap();
-    socket
-        .set_read_timeout(Some(Duration::from_secs(2)))
-        .unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
     socket
 }
 

@@ -15,10 +15,7 @@ fn a_question_to_anywhere_arrives_and_its_answer_comes_back() {
         app.send_to(b"question", server).unwrap();
         let (datagram, payload) = receive(&plane.udp()[0]);
         assert_eq!((datagram.to, &payload[..]), (server, &b"question"[..]));
-        assert_eq!(
-            datagram.from,
-            socket(TARGET, app.local_addr().unwrap().port())
-        );
+        assert_eq!(datagram.from, socket(TARGET, app.local_addr().unwrap().port()));
         sender.send(datagram.to, datagram.from, b"answer").unwrap();
         assert_eq!(app.recv_from(&mut buffer).unwrap(), (6, server));
 
@@ -56,9 +53,7 @@ fn a_clients_datagram_reaches_the_app_and_the_reply_is_steered() {
         for bound in ["0.0.0.0", TARGET] {
             let app = udp(socket(bound, 6000));
             let client = socket("203.0.113.9", 33_333);
-            sender
-                .send(client, socket(TARGET, 6000), b"question")
-                .unwrap();
+            sender.send(client, socket(TARGET, 6000), b"question").unwrap();
             let mut buffer = [0; 64];
             let (_, peer) = app.recv_from(&mut buffer).unwrap();
             assert_eq!(peer, client);
@@ -83,9 +78,7 @@ fn the_proxy_can_answer_directly_from_our_own_address() {
         let (datagram, payload) = receive(&plane.udp()[0]);
         assert_eq!(datagram.from, socket(TARGET, 5353));
         let sender = UdpSender::open(MARK_DIRECT).unwrap();
-        sender
-            .send(socket(OWN, 5353), datagram.to, &payload)
-            .unwrap();
+        sender.send(socket(OWN, 5353), datagram.to, &payload).unwrap();
         let answer = client.recv_from(&mut buffer).unwrap();
         assert_eq!(answer, (6, socket(OWN, 5353)));
     });
@@ -116,9 +109,7 @@ fn what_exceeds_the_devices_mtu_leaves_in_fragments() {
         let sender = UdpSender::open(0).unwrap();
         let payload: Vec<u8> = (0..20_001).map(|number| number as u8).collect();
         for _ in 0..3 {
-            sender
-                .send(socket(OWN, 1234), socket(GATEWAY, 8000), &payload)
-                .unwrap();
+            sender.send(socket(OWN, 1234), socket(GATEWAY, 8000), &payload).unwrap();
             let mut buffer = vec![0; 65_536];
             let (length, peer) = receiver.recv_from(&mut buffer).unwrap();
             assert!(buffer[..length] == payload);

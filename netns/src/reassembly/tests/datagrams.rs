@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use super::{
     super::{Event, Limits, Meta},
     Bench,
-    wire::{CLIENT, CLIENT6, SERVER, SERVER6, Tcp, ipv4, ipv4_part, ipv6, packet, udp, udp_between},
+    wire::{
+        CLIENT, CLIENT6, SERVER, SERVER6, Tcp, ipv4, ipv4_part, ipv6, packet, udp, udp_between,
+    },
 };
 
 fn payloads(bench: &mut Bench) -> Vec<Vec<u8>> {
@@ -41,10 +43,7 @@ fn datagrams_that_the_kernel_joined_come_apart() {
 
 #[test]
 fn datagrams_that_nobody_takes_are_dropped_and_counted() {
-    let mut bench = Bench::with(Limits {
-        queued: 10_000,
-        ..Limits::default()
-    });
+    let mut bench = Bench::with(Limits { queued: 10_000, ..Limits::default() });
     for _ in 0..20 {
         bench.raw(&ipv4(17, &udp(&[0; 1000])), false, None);
     }
@@ -111,10 +110,7 @@ fn fragments_that_overlap_are_dropped() {
 
 #[test]
 fn fragments_without_the_rest_are_bounded() {
-    let limits = Limits {
-        fragments: 50_000,
-        ..Limits::default()
-    };
+    let limits = Limits { fragments: 50_000, ..Limits::default() };
     let mut bench = Bench::with(limits);
     for id in 0..1000_u16 {
         let mut part = ipv4_part(17, &[0; 1024], 1024, true, &[]);
@@ -154,11 +150,7 @@ fn ipv6_is_read_with_its_extension_headers() {
 #[test]
 fn a_packet_that_did_not_fit_is_counted() {
     let mut bench = Bench::new();
-    let meta = Meta {
-        checksum: super::Checksum::Trusted,
-        segment: None,
-        truncated: true,
-    };
+    let meta = Meta { checksum: super::Checksum::Trusted, segment: None, truncated: true };
     let bytes = packet(&Tcp::at(0).syn());
     bench.flows.packet(&bench.ports, super::Frame::Borrowed(&bytes), meta, bench.now);
     assert_eq!(bench.flows.counts().truncated, 1);

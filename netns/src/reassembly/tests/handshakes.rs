@@ -66,12 +66,9 @@ fn data_of_a_syn_counts_if_the_server_took_it() {
 
 #[test]
 fn a_syn_flood_opens_nothing_and_is_bounded() {
-    let mut bench = Bench::with(Limits {
-        opening: 100,
-        ..Limits::default()
-    });
+    let mut bench = Bench::with(Limits { opening: 100, ..Limits::default() });
     for seq in 0..10_000 {
-        bench.tcp(Tcp::at(seq).from_port(seq as u16).syn().carrying(&[0; 1000]));
+        bench.tcp(Tcp::at(seq).port(seq as u16).syn().carrying(&[0; 1000]));
     }
     assert_eq!(bench.events(), []);
     assert_eq!(bench.flows.counts().opening, 100);
@@ -83,7 +80,7 @@ fn a_connection_from_before_is_skipped_and_counted_once() {
     for seq in 0..10 {
         bench.tcp(Tcp::at(seq).data(b"x"));
     }
-    bench.tcp(Tcp::at(10).from_port(7).fin());
+    bench.tcp(Tcp::at(10).port(7).fin());
     assert_eq!(bench.events(), []);
     assert_eq!(bench.flows.counts().skipped, 2);
     let verdicts: Vec<_> = bench.flows.verdicts().collect();
@@ -173,18 +170,15 @@ fn a_new_connection_ends_one_whose_end_was_missed() {
 
 #[test]
 fn flows_beyond_the_limit_are_refused_but_finished_ones_make_room() {
-    let mut bench = Bench::with(Limits {
-        flows: 2,
-        ..Limits::default()
-    });
+    let mut bench = Bench::with(Limits { flows: 2, ..Limits::default() });
     for port in [1, 2] {
-        bench.handshake(Tcp::at(0).from_port(port));
+        bench.handshake(Tcp::at(0).port(port));
     }
-    bench.tcp(Tcp::at(0).from_port(3).syn());
-    bench.tcp(Tcp::at(1).from_port(3).ack());
+    bench.tcp(Tcp::at(0).port(3).syn());
+    bench.tcp(Tcp::at(1).port(3).ack());
     assert_eq!((bench.events(), bench.flows.counts().refused), (vec![], 1));
-    bench.tcp(Tcp::at(1).from_port(1).fin());
-    bench.handshake(Tcp::at(0).from_port(4));
+    bench.tcp(Tcp::at(1).port(1).fin());
+    bench.handshake(Tcp::at(0).port(4));
     assert_eq!(bench.flows.counts().flows, 2);
 }
 
@@ -215,7 +209,7 @@ fn flows_of_a_port_that_is_closed_are_over() {
 fn silent_flows_and_handshakes_are_forgotten() {
     let limits = Limits::default();
     let (mut bench, flow) = Bench::open(0);
-    bench.tcp(Tcp::at(0).from_port(9).syn());
+    bench.tcp(Tcp::at(0).port(9).syn());
     bench.wait(limits.handshake);
     assert_eq!((bench.flows.counts().opening, bench.events()), (0, vec![]));
     bench.wait(limits.idle);

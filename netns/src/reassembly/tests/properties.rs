@@ -97,7 +97,7 @@ proptest! {
         let limits = tight();
         let mut bench = Bench::with(limits);
         for (flags, port, seq, len, pause) in segments {
-            let segment = Tcp { flags, ..Tcp::at(seq).from_port(port).data(&vec![1; len]) };
+            let segment = Tcp { flags, ..Tcp::at(seq).port(port).data(&vec![1; len]) };
             bench.tcp(segment);
             bench.wait(Duration::from_millis(pause));
             let counts = bench.flows.counts();

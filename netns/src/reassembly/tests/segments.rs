@@ -107,21 +107,17 @@ fn a_hole_after_a_filled_one_has_its_own_time() {
 
 #[test]
 fn too_much_behind_a_hole_is_a_loss() {
-    let limits = Limits {
-        waiting_per_flow: 10_000,
-        waiting: 15_000,
-        ..Limits::default()
-    };
+    let limits = Limits { waiting_per_flow: 10_000, waiting: 15_000, ..Limits::default() };
     let mut bench = Bench::with(limits);
     let flow = bench.handshake(Tcp::at(0));
     for at in 0..11 {
         bench.tcp(Tcp::at(2 + 1000 * at).data(&[0; 1000]));
     }
     assert_eq!(bench.events(), [Event::Lost { flow }]);
-    let flows = [1, 2].map(|port| bench.handshake(Tcp::at(0).from_port(port)));
+    let flows = [1, 2].map(|port| bench.handshake(Tcp::at(0).port(port)));
     for port in [1, 2] {
         for at in 0..8 {
-            bench.tcp(Tcp::at(2 + 1000 * at).from_port(port).data(&[0; 1000]));
+            bench.tcp(Tcp::at(2 + 1000 * at).port(port).data(&[0; 1000]));
         }
     }
     assert_eq!(bench.events(), [Event::Lost { flow: flows[1] }]);
@@ -143,10 +139,7 @@ fn a_byte_at_a_time_behind_a_hole_is_bounded_too() {
 
 #[test]
 fn a_queue_that_nobody_reads_loses_flows_at_its_limit() {
-    let mut bench = Bench::with(Limits {
-        queued: 20_000,
-        ..Limits::default()
-    });
+    let mut bench = Bench::with(Limits { queued: 20_000, ..Limits::default() });
     let flow = bench.handshake(Tcp::at(0));
     for at in 0..30 {
         bench.tcp(Tcp::at(1 + 1000 * at).data(&[at as u8; 1000]));
@@ -162,11 +155,7 @@ fn a_queue_that_nobody_reads_loses_flows_at_its_limit() {
 fn large_packets_are_shared_not_copied() {
     let (mut bench, _) = Bench::open(0);
     let large = Bytes::from(packet(&Tcp::at(1).data(&[7; 60_000])));
-    let meta = Meta {
-        checksum: Checksum::Trusted,
-        segment: None,
-        truncated: false,
-    };
+    let meta = Meta { checksum: Checksum::Trusted, segment: None, truncated: false };
     bench.flows.packet(&bench.ports, Frame::Shared(large.clone()), meta, bench.now);
     let [Event::Data { bytes, .. }] = &bench.events()[..] else {
         panic!("no data");

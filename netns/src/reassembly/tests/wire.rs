@@ -20,22 +20,14 @@ pub(super) struct Tcp {
 
 impl Tcp {
     pub(super) fn at(seq: u32) -> Self {
-        Self {
-            seq,
-            flags: 0,
-            data: Vec::new(),
-            client_port: 40_000,
-        }
+        Self { seq, flags: 0, data: Vec::new(), client_port: 40_000 }
     }
 
     pub(super) fn plus(&self, by: u32) -> Self {
-        Self {
-            seq: self.seq.wrapping_add(by),
-            ..self.clone()
-        }
+        Self { seq: self.seq.wrapping_add(by), ..self.clone() }
     }
 
-    pub(super) fn from_port(self, client_port: u16) -> Self {
+    pub(super) fn port(self, client_port: u16) -> Self {
         Self { client_port, ..self }
     }
 
@@ -56,10 +48,7 @@ impl Tcp {
     }
 
     pub(super) fn carrying(&self, data: &[u8]) -> Self {
-        Self {
-            data: data.to_vec(),
-            ..self.clone()
-        }
+        Self { data: data.to_vec(), ..self.clone() }
     }
 
     pub(super) fn data(&self, data: &[u8]) -> Self {
@@ -67,10 +56,7 @@ impl Tcp {
     }
 
     fn with(&self, flag: u8) -> Self {
-        Self {
-            flags: self.flags | flag,
-            ..self.clone()
-        }
+        Self { flags: self.flags | flag, ..self.clone() }
     }
 
     pub(super) fn bytes(&self) -> Vec<u8> {
@@ -118,7 +104,7 @@ pub(super) fn ipv4_part(proto: u8, payload: &[u8], at: u16, more: bool, options:
     let total = (bytes.len() + payload.len()) as u16;
     bytes[2..4].copy_from_slice(&total.to_be_bytes());
     bytes[4..6].copy_from_slice(&7_u16.to_be_bytes());
-    bytes[6..8].copy_from_slice(&(at / 8 | u16::from(more) << 13).to_be_bytes());
+    bytes[6..8].copy_from_slice(&((at / 8) | (u16::from(more) << 13)).to_be_bytes());
     bytes[8] = 64;
     bytes[9] = proto;
     bytes[12..16].copy_from_slice(&CLIENT.octets());
