@@ -1,0 +1,54 @@
+# setup    what building and testing need and this machine lacks
+# build    dist/mirrord: one static executable
+# check    format, lints and unit tests; no engine, about a minute
+# test     everything that this machine can run, against a real Docker Engine
+# bench    figures against a direct connection and against two bare relays
+# demo     the product in a minute, narrated
+# clean    what was built
+
+SHELL := /bin/bash
+export PATH := $(HOME)/.cargo/bin:/usr/local/go/bin:$(PATH)
+export RUST_TEST_THREADS ?= 3
+export RUST_BACKTRACE ?= 0
+
+target := $(or $(CARGO_TARGET_DIR),target)
+out := $(target)/x86_64-unknown-linux-gnu/dist
+
+.PHONY: setup build build-tests check test bench demo clean
+
+setup:
+	tests/setup
+
+build:
+	cargo build --profile dist -p mirrord
+	tests/deliver $(out)/mirrord dist/mirrord
+
+build-tests:
+	cargo build --profile dist -p mirrord-tests --bins
+
+check:
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	cargo test --workspace --exclude mirrord-tests
+	cargo test -p mirrord-tests --lib --test edges
+
+test: build build-tests
+	tests/engine
+	tests/images
+	cargo test -p mirrord-tests --no-fail-fast
+
+bench: build build-tests
+	tests/engine
+	tests/images probe
+	$(out)/bench
+
+demo:
+	tests/setup demo
+	@$(MAKE) --no-print-directory build build-tests
+	tests/engine
+	tests/images probe
+	tests/demo
+
+clean:
+	cargo clean
+	rm -rf dist

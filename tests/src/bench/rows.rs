@@ -1,0 +1,228 @@
+//! What is measured.
+
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+
+use super::stage::{FILES, Stage, Way};
+use super::table::{Goal, Row, Table, median};
+use crate::lab::{Lab, PROBE};
+use crate::mirrord::Session;
+use crate::scene::Scene;
+use crate::wait;
+
+const BULK: u64 = 1_000_000_000;
+const ROUND_TRIPS: u32 = 5_000;
+const IDLE: u32 = 10_000;
+const KIB: f64 = 1024.0;
+const MIB: f64 = 1024.0 * 1024.0;
+
+/// A figure of one way, its field in the probe's answer, and the goal.
+struct Figure {
+    name: &'static str,
+    measure: fn(&Way<'_>) -> Result<f64>,
+    goal: Goal,
+}
+
+const FIGURES: [Figure; 5] = [
+    Figure { name: "upload, Gbit/s", measure: upload, goal: Goal::AtLeast(0.9) },
+    Figure { name: "download, Gbit/s", measure: download, goal: Goal::AtLeast(0.9) },
+    Figure { name: "64-byte echo p50, µs", measure: p50, goal: Goal::AtMost(1.15) },
+    Figure { name: "64-byte echo p99, µs", measure: p99, goal: Goal::AtMost(1.25) },
+    Figure { name: "connect + echo + close, 1/s", measure: rate, goal: Goal::AtLeast(0.9) },
+];
+
+/// The app's own connections.
+///
+/// # Errors
+/// If one fails.
+pub fn outgoing(stage: &Stage<'_>, rounds: usize, table: &mut Table) -> Result<()> {
+    compare("outgoing", &stage.outgoing()?, rounds, table)
+}
+
+/// Connections of the target's clients, stolen.
+///
+/// # Errors
+/// If one fails.
+pub fn incoming(stage: &Stage<'_>, rounds: usize, table: &mut Table) -> Result<()> {
+    compare("stolen", &stage.incoming(), rounds, table)
+}
+
+fn compare(kind: &str, ways: &[Way<'_>; 3], rounds: usize, table: &mut Table) -> Result<()> {
+    for figure in &FIGURES {
+        let mut values = [const { Vec::new() }; 3];
+        for _ in 0..rounds {
+            for (way, values) in ways.iter().zip(&mut values) {
+                values.push((figure.measure)(way).with_context(|| figure.name)?);
+            }
+        }
+        let [direct, floor, ours] = values.map(median);
+        table.add(Row {
+            name: format!("{kind}: {}", figure.name),
+            direct: Some(direct),
+            floor: Some(floor),
+            ours,
+            goal: figure.goal,
+        });
+    }
+    Ok(())
+}
+
+fn ask(way: &Way<'_>, command: &str, words: &str, field: &str) -> Result<f64> {
+    let answer = way.who.must(&format!("{command} {} {words}", way.at))?;
+    answer[field].as_f64().with_context(|| format!("no {field} in {answer}"))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+fn upload(way: &Way<'_>) -> Result<f64> {
+    Ok(BULK as f64 * 8e-9 / ask(way, "drain", &BULK.to_string(), "seconds")?)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+fn download(way: &Way<'_>) -> Result<f64> {
+    Ok(BULK as f64 * 8e-9 / ask(way, "pour", &BULK.to_string(), "seconds")?)
+}
+
+fn p50(way: &Way<'_>) -> Result<f64> {
+    ask(way, "latency", &ROUND_TRIPS.to_string(), "p50")
+}
+
+fn p99(way: &Way<'_>) -> Result<f64> {
+    ask(way, "latency", &ROUND_TRIPS.to_string(), "p99")
+}
+
+fn rate(way: &Way<'_>) -> Result<f64> {
+    ask(way, "rate", "2 4", "per_second")
+}
+
+/// Memory at rest, and for each of ten thousand connections that do nothing.
+///
+/// # Errors
+/// If a session fails.
+pub fn memory(lab: &Lab, _rounds: usize, table: &mut Table) -> Result<()> {
+    let scene = Scene::open(lab)?;
+    // Enough files for every connection, on every side of it.
+    let server = lab.container("server").on(&scene.inner).with(FILES).probe()?;
+    let session = scene.mirrord().with(["--steal"]).docker(FILES).probe("idle")?;
+    session.app().must("serve keep 0.0.0.0:7100")?;
+    server.probe().must("serve keep 0.0.0.0:7100")?;
+    wait::until("the stolen port", || {
+        server.probe().must(&format!("connect {}", scene.at(7100))).map(Some)
+    })?;
+    let start = resident(&session)?;
+    for (part, bytes, most) in [("proxy", start.0, 10.0), ("agent", start.1, 8.0)] {
+        let name = format!("{part} at rest, MiB");
+        table.add(Row {
+            name,
+            direct: None,
+            floor: None,
+            ours: bytes / MIB,
+            goal: Goal::Below(most),
+        });
+    }
+    let before = start.0 + start.1;
+    session.app().must(&format!("idle {}:7100 {IDLE}", server.address()?))?;
+    let out = resident(&session)?;
+    per_connection("outgoing", out.0 + out.1 - before, table);
+    session.app().must("release")?;
+    server.probe().must("close 0.0.0.0:7100")?;
+    server.probe().must(&format!("idle {} {IDLE}", scene.at(7100)))?;
+    let into = resident(&session)?;
+    per_connection("stolen", into.0 + into.1 - before, table);
+    Ok(())
+}
+
+fn per_connection(kind: &str, grown: f64, table: &mut Table) {
+    table.add(Row {
+        name: format!("{kind}: an idle connection of {IDLE}, KiB"),
+        direct: None,
+        floor: None,
+        ours: grown / f64::from(IDLE) / KIB,
+        goal: Goal::Below(16.0),
+    });
+}
+
+/// Of proxy and agent, in bytes.
+#[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+fn resident(session: &Session<'_>) -> Result<(f64, f64)> {
+    Ok((session.process("proxy")?.rss as f64, session.process("agent")?.rss as f64))
+}
+
+/// `docker run --rm IMAGE true`, with and without.
+///
+/// # Errors
+/// If a run fails.
+pub fn start(lab: &Lab, rounds: usize, table: &mut Table) -> Result<()> {
+    let scene = Scene::open(lab)?;
+    let (mut plain, mut ours) = (Vec::new(), Vec::new());
+    for _ in 0..rounds * 2 {
+        let begun = Instant::now();
+        lab.docker.run(&["run", "--rm", PROBE, "true"])?;
+        plain.push(begun.elapsed().as_secs_f64());
+        let name = lab.name("quick");
+        let mut command = scene.mirrord().command(&name, PROBE, &["true"]);
+        let begun = Instant::now();
+        let output = command.output()?;
+        ours.push(begun.elapsed().as_secs_f64());
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    table.add(Row {
+        name: "docker run --rm IMAGE true, s".into(),
+        direct: Some(median(plain)),
+        floor: None,
+        ours: median(ours),
+        goal: Goal::AtMost(2.0),
+    });
+    Ok(())
+}
+
+/// What the target's clients see while it is mirrored.
+///
+/// # Errors
+/// If a session fails.
+pub fn mirrored(lab: &Lab, rounds: usize, table: &mut Table) -> Result<()> {
+    let scene = Scene::open(lab)?;
+    scene.target.probe().must("serve quiet 0.0.0.0:7001 original")?;
+    let way = Way { who: scene.client(), at: scene.at(7001) };
+    let figures = FIGURES.iter().filter(|figure| !figure.name.starts_with("download"));
+    let mut values: Vec<_> = figures.map(|figure| (figure, Vec::new(), Vec::new())).collect();
+    for _ in 0..rounds {
+        for (figure, alone, _) in &mut values {
+            alone.push((figure.measure)(&way)?);
+        }
+        let mut session = scene.mirrord().probe("reader")?;
+        session.app().must("serve quiet 0.0.0.0:7001 local")?;
+        wait::until("a copy", || {
+            // A mirrored reset is told even by a quiet server.
+            scene.client().must(&format!("ask {} nonsense", way.at))?;
+            Ok(session.app().events("error").first().cloned())
+        })?;
+        for (figure, _, watched) in &mut values {
+            watched.push((figure.measure)(&way)?);
+        }
+        session.end()?;
+    }
+    for (figure, alone, watched) in values {
+        // Noise is what the rounds without us differ by among themselves.
+        let goal = match figure.goal {
+            Goal::AtLeast(_) => Goal::AtLeast(1.0 - noise(&alone)),
+            _ => Goal::AtMost(1.0 + noise(&alone)),
+        };
+        table.add(Row {
+            name: format!("mirrored target: {}", figure.name),
+            direct: Some(median(alone)),
+            floor: None,
+            ours: median(watched),
+            goal,
+        });
+    }
+    Ok(())
+}
+
+/// The largest distance of a round from the median, as a share of it, in whole per cent; at least
+/// five.
+fn noise(values: &[f64]) -> f64 {
+    let middle = median(values.to_vec());
+    let widest = values.iter().map(|value| (value - middle).abs() / middle).fold(0.05, f64::max);
+    (widest * 100.0).ceil() / 100.0
+}

@@ -1,0 +1,22 @@
+//! The harness of every test that crosses a room, and the programs that such tests run.
+//!
+//! ```text
+//!  test ──► Lab ──► networks, containers     (an engine that answers on DOCKER_HOST)
+//!   │        └────► Mirrord ──► session ──► Probe in the app container
+//!   └──────► Probe: asks a container over its stdin, reads JSON lines from its stdout
+//! ```
+
+#![forbid(unsafe_code)]
+
+pub mod bench;
+pub mod docker;
+pub mod lab;
+pub mod leftovers;
+pub mod mirrord;
+pub mod probe;
+pub mod processes;
+pub mod remote;
+pub mod scene;
+pub mod skip;
+pub mod terminal;
+pub mod wait;
