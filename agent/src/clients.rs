@@ -1,6 +1,6 @@
 //! Clients of the target that speak UDP: one stream for each, as long as it speaks.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -14,6 +14,8 @@ use tracing::debug;
 
 /// A client that says nothing for so long is forgotten, as nf_conntrack does with UDP streams.
 const IDLE: Duration = Duration::from_secs(120);
+/// How often the forgotten ones are looked for.
+const SWEEP: Duration = Duration::from_secs(5);
 
 /// The UDP clients whose datagrams go to the app.
 pub(crate) struct Clients {
@@ -22,6 +24,7 @@ pub(crate) struct Clients {
     /// Sends the app's answers, if they go anywhere.
     answers: Option<Rc<UdpSender>>,
     flows: RefCell<HashMap<(SocketAddr, SocketAddr), Flow>>,
+    swept: Cell<Instant>,
 }
 
 struct Flow {
@@ -32,13 +35,15 @@ struct Flow {
 impl Clients {
     pub(crate) fn new(tunnel: &Tunnel, delivery: Delivery, answers: Option<UdpSender>) -> Self {
         let answers = answers.map(Rc::new);
-        Self { tunnel: tunnel.clone(), delivery, answers, flows: RefCell::default() }
+        let swept = Cell::new(Instant::now());
+        Self { tunnel: tunnel.clone(), delivery, answers, flows: RefCell::default(), swept }
     }
 
     /// Sends a client's datagram to the app.
     pub(crate) fn forward(&self, client: SocketAddr, server: SocketAddr, payload: &[u8]) {
         let mut flows = self.flows.borrow_mut();
-        if !flows.contains_key(&(client, server)) {
+        if self.swept.get().elapsed() > SWEEP {
+            self.swept.set(Instant::now());
             flows.retain(|_, flow| flow.heard.elapsed() < IDLE);
         }
         let flow = flows.entry((client, server)).or_insert_with(|| self.open(client, server));

@@ -1,7 +1,7 @@
 //! A copy of the target's incoming traffic, had beside its path: the target never waits for us.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -18,7 +18,7 @@ use mirrord_tunnel::{Stream, Tunnel};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::debug;
+use tracing::warn;
 
 use crate::clients::Clients;
 use crate::steal::proto;
@@ -27,22 +27,28 @@ use crate::steal::proto;
 const WAITING_ONE: usize = 4 << 20;
 /// The same for all connections together.
 const WAITING_ALL: usize = 32 << 20;
-/// How often holes are judged and losses told.
+/// How often holes are judged.
 const TICK: Duration = Duration::from_millis(200);
+/// How often losses are told at most.
+const NEWS: Duration = Duration::from_secs(10);
 /// A connection whose copy the app does not end is let go of after so long.
 const LINGER: Duration = Duration::from_secs(60);
 
 /// What mirrors for one tunnel.
 pub(crate) struct Mirror {
     capture: RefCell<Capture>,
+    ports: RefCell<HashSet<Port>>,
     tunnel: Tunnel,
     tasks: TaskTracker,
     clients: Clients,
     copies: RefCell<HashMap<FlowId, Rc<Copy>>>,
     waiting: Rc<Cell<usize>>,
     given_up: Cell<u64>,
+    /// Packets that the kernel dropped, and were not told yet.
+    dropped: Cell<u64>,
     /// Of the connections that the reassembly lost, so many were told.
     told: Cell<u64>,
+    told_at: Cell<Option<Instant>>,
     stop: CancellationToken,
 }
 
@@ -71,13 +77,16 @@ impl Mirror {
         let readiness = Readiness::of(&capture)?;
         let mirror = Rc::new(Self {
             capture: RefCell::new(capture),
+            ports: RefCell::default(),
             tunnel: tunnel.clone(),
             tasks: tasks.clone(),
             clients: Clients::new(tunnel, Delivery::Mirror, None),
             copies: RefCell::default(),
             waiting: Rc::default(),
             given_up: Cell::default(),
+            dropped: Cell::default(),
             told: Cell::default(),
+            told_at: Cell::default(),
             stop: CancellationToken::new(),
         });
         let (stop, work) = (mirror.stop.clone(), mirror.clone());
@@ -88,11 +97,16 @@ impl Mirror {
     }
 
     pub(crate) fn add(&self, port: Port) -> anyhow::Result<()> {
-        Ok(self.capture.borrow_mut().add(proto(port.protocol), port.number)?)
+        self.capture.borrow_mut().add(proto(port.protocol), port.number)?;
+        self.ports.borrow_mut().insert(port);
+        Ok(())
     }
 
     pub(crate) fn remove(&self, port: Port) -> anyhow::Result<()> {
-        Ok(self.capture.borrow_mut().remove(proto(port.protocol), port.number)?)
+        if self.ports.borrow_mut().remove(&port) {
+            self.capture.borrow_mut().remove(proto(port.protocol), port.number)?;
+        }
+        Ok(())
     }
 
     /// Ends the task, whose hold on this would otherwise keep the capture.
@@ -106,7 +120,7 @@ impl Mirror {
         loop {
             tokio::select! {
                 read = readiness.take(|| self.read(&mut flows)) => if let Err(error) = read {
-                    return debug!(%error, "the capture ended");
+                    return self.fail(&error);
                 },
                 _ = tick.tick() => {
                     flows.expire(Instant::now());
@@ -117,6 +131,15 @@ impl Mirror {
                 self.handle(event, &mut flows);
             }
             tokio::task::yield_now().await;
+        }
+    }
+
+    /// No copy comes any more: every port's subscription has failed after all.
+    fn fail(&self, error: &io::Error) {
+        warn!(%error, "the capture ended");
+        for port in self.ports.take() {
+            let reason = format!("copying the target's traffic ended: {error}");
+            self.tunnel.send(&Frame::Subscribed(port, Some(reason)));
         }
     }
 
@@ -186,12 +209,17 @@ impl Mirror {
     }
 
     fn tell_losses(&self, flows: &Flows) {
-        let packets = self.capture.borrow_mut().dropped().unwrap_or_default();
+        let dropped = self.capture.borrow_mut().dropped().unwrap_or_default();
+        self.dropped.set(self.dropped.get() + dropped);
         let lost = flows.counts().lost;
-        let connections = self.given_up.take() + lost - self.told.replace(lost);
-        if packets > 0 || connections > 0 {
-            self.tunnel.send(&Frame::MirrorLoss { packets, connections });
+        let anything = self.dropped.get() + self.given_up.get() + lost - self.told.get() > 0;
+        if !anything || self.told_at.get().is_some_and(|at| at.elapsed() < NEWS) {
+            return;
         }
+        let packets = self.dropped.take();
+        let connections = self.given_up.take() + lost - self.told.replace(lost);
+        self.told_at.set(Some(Instant::now()));
+        self.tunnel.send(&Frame::MirrorLoss { packets, connections });
     }
 }
 
@@ -209,8 +237,10 @@ impl Copy {
                     let _ = tokio::time::timeout(LINGER, stream.ended()).await;
                     return;
                 }
-                self.news.notified().await;
-                continue;
+                tokio::select! {
+                    () = self.news.notified() => continue,
+                    () = stream.broken() => return,
+                }
             };
             let len = bytes.len();
             let sent = tokio::select! {

@@ -1,9 +1,10 @@
 //! The app's connections and datagrams, from the target's namespace on.
 
+use std::cell::Cell;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mirrord_protocol::frame::Errno;
 use mirrord_tunnel::datagrams::receive;
@@ -40,31 +41,34 @@ pub(crate) fn datagrams(tasks: &TaskTracker, stream: Stream, to: SocketAddr) {
         Ok(socket) => Rc::new(socket),
         Err(error) => return stream.refuse(errno(&error)),
     };
-    let sender = socket.clone();
+    let used = Rc::new(Cell::new(Instant::now()));
+    let (sender, sent) = (socket.clone(), used.clone());
     // The first datagram is right behind the frame that opened the stream: the handler must stand
     // before the next frame is read. (`try_send` would drop it: the socket was never polled.) What
     // the kernel can't take is lost, as on any network.
     stream.on_datagram(move |payload| {
+        sent.set(Instant::now());
         let _ = SockRef::from(&*sender).send(&payload);
     });
     tasks.spawn_local(async move {
         tokio::select! {
-            () = answers(&socket, &stream) => {}
+            () = answers(&socket, &stream, &used) => {}
             () = stream.broken() => {}
         }
     });
 }
 
-/// Ends when nothing came back for a while.
-async fn answers(socket: &UdpSocket, stream: &Stream) {
+/// Ends when nothing went either way for a while.
+async fn answers(socket: &UdpSocket, stream: &Stream, used: &Cell<Instant>) {
     loop {
         let received = receive(socket, |payload| {
             stream.send_datagram(payload);
         });
         match tokio::time::timeout(UDP_IDLE, received).await {
-            Ok(Ok(())) => {}
+            Ok(Ok(())) => used.set(Instant::now()),
             // An ICMP error about an earlier datagram.
             Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {}
+            Err(_) if used.get().elapsed() < UDP_IDLE => {}
             Ok(Err(_)) | Err(_) => return,
         }
     }

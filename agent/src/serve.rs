@@ -37,12 +37,19 @@ pub(crate) async fn serve(config: AgentConfig) -> anyhow::Result<()> {
     loop {
         tokio::select! {
             accepted = listener.accept() => {
-                let (pipe, _) = accepted.context("accepting a tunnel")?;
+                let pipe = match accepted.and_then(|(pipe, _)| UnixPipe::from_tokio(pipe)) {
+                    Ok(pipe) => pipe,
+                    Err(error) => {
+                        // Out of file descriptors, most likely: the proxy tries again.
+                        warn!(%error, "accepting a tunnel failed");
+                        tokio::time::sleep(Duration::from_millis(50)).await;
+                        continue;
+                    }
+                };
                 if waiting.len() >= WAITING_ROOM {
                     warn!("too many peers that show no token: one is turned away");
                     continue;
                 }
-                let pipe = UnixPipe::from_tokio(pipe).context("accepting a tunnel")?;
                 let token = config.token.clone();
                 waiting.spawn_local(async move { mirrord_tunnel::accept(pipe, &token).await });
             }
@@ -57,7 +64,8 @@ pub(crate) async fn serve(config: AgentConfig) -> anyhow::Result<()> {
                 }
             },
             Some(ended) = tunnel.join_next() => {
-                info!(reason = %ended?, "tunnel down");
+                let reason = format!("{:#}", anyhow::Error::new(ended?));
+                info!(reason, "tunnel down");
                 idle_since = Instant::now();
             }
             () = &mut cli_gone, if !alone => {

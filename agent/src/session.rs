@@ -20,7 +20,7 @@ pub(crate) struct Session {
     tunnel: Tunnel,
     tasks: TaskTracker,
     target_pid: u32,
-    incoming: Rc<RefCell<Taken>>,
+    incoming: RefCell<Taken>,
 }
 
 /// What is taken of the target's incoming traffic; nothing until a port is subscribed.
@@ -36,7 +36,7 @@ impl Session {
             tunnel: Tunnel::new(Role::Agent),
             tasks: TaskTracker::new(),
             target_pid,
-            incoming: Rc::default(),
+            incoming: RefCell::default(),
         }
     }
 
@@ -75,23 +75,15 @@ impl Events for Session {
     fn message(&self, frame: Frame) -> Result<(), TunnelError> {
         match frame {
             Frame::Describe { env } => {
-                let (tunnel, pid) = (self.tunnel.clone(), self.target_pid);
-                self.tasks.spawn_local(async move {
-                    let description = describe::describe(pid, env).await;
-                    tunnel.send(&Frame::Description(Box::new(description)));
-                });
+                let description = describe::describe(self.target_pid, env);
+                self.tunnel.send(&Frame::Description(Box::new(description)));
             }
             Frame::Subscribe(port, delivery) => {
-                let (tunnel, incoming) = (self.tunnel.clone(), self.incoming.clone());
-                let tasks = self.tasks.clone();
-                self.tasks.spawn_local(async move {
-                    let result = subscribe(&tunnel, &tasks, &incoming, port, delivery).await;
-                    let reason = result.err().map(|error| format!("{error:#}"));
-                    if let Some(reason) = &reason {
-                        warn!(?port, reason, "subscribing failed");
-                    }
-                    tunnel.send(&Frame::Subscribed(port, reason));
-                });
+                let reason = self.subscribe(port, delivery).err().map(|error| format!("{error:#}"));
+                if let Some(reason) = &reason {
+                    warn!(?port, reason, "subscribing failed");
+                }
+                self.tunnel.send(&Frame::Subscribed(port, reason));
             }
             Frame::Unsubscribe(port) => self.unsubscribe(port),
             _ => return Err(TunnelError::Unexpected),
@@ -109,31 +101,26 @@ impl Session {
             warn!(?port, %error, "giving a port back failed");
         }
     }
-}
 
-async fn subscribe(
-    tunnel: &Tunnel,
-    tasks: &TaskTracker,
-    incoming: &RefCell<Taken>,
-    port: Port,
-    delivery: Delivery,
-) -> anyhow::Result<()> {
-    let own: Vec<IpAddr> = addresses().await?.into_iter().map(|address| address.ip).collect();
-    let mut taken = incoming.borrow_mut();
-    match delivery {
-        Delivery::Steal => {
-            let stealer = match &taken.stealer {
-                Some(stealer) => stealer.clone(),
-                None => taken.stealer.insert(Stealer::start(tunnel, tasks, &own)?).clone(),
-            };
-            stealer.add(port)
-        }
-        Delivery::Mirror => {
-            let mirror = match &taken.mirror {
-                Some(mirror) => mirror.clone(),
-                None => taken.mirror.insert(Mirror::start(tunnel, tasks, &own)?).clone(),
-            };
-            mirror.add(port)
+    fn subscribe(&self, port: Port, delivery: Delivery) -> anyhow::Result<()> {
+        let own: Vec<IpAddr> = addresses()?.into_iter().map(|address| address.ip).collect();
+        let (tunnel, tasks) = (&self.tunnel, &self.tasks);
+        let mut taken = self.incoming.borrow_mut();
+        match delivery {
+            Delivery::Steal => {
+                let stealer = match &taken.stealer {
+                    Some(stealer) => stealer.clone(),
+                    None => taken.stealer.insert(Stealer::start(tunnel, tasks, &own)?).clone(),
+                };
+                stealer.add(port)
+            }
+            Delivery::Mirror => {
+                let mirror = match &taken.mirror {
+                    Some(mirror) => mirror.clone(),
+                    None => taken.mirror.insert(Mirror::start(tunnel, tasks, &own)?).clone(),
+                };
+                mirror.add(port)
+            }
         }
     }
 }

@@ -57,9 +57,9 @@ impl Stealer {
         });
         for listener in listeners {
             let (stop, work) = (stealer.stop.clone(), stealer.clone());
-            let tasks_ = tasks.clone();
+            let streams = tasks.clone();
             tasks.spawn_local(async move {
-                stop.run_until_cancelled(work.accept(listener, tasks_)).await;
+                stop.run_until_cancelled(work.accept(listener, streams)).await;
             });
         }
         for (index, readiness) in sockets.into_iter().enumerate() {

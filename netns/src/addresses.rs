@@ -33,7 +33,7 @@ pub struct InterfaceAddress {
 pub struct AddressError(#[from] io::Error);
 
 /// Lists the addresses of the calling thread's network namespace.
-pub async fn addresses() -> Result<Vec<InterfaceAddress>, AddressError> {
+pub fn addresses() -> Result<Vec<InterfaceAddress>, AddressError> {
     Ok(list(&mut Netlink::open()?)?)
 }
 

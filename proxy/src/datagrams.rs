@@ -124,7 +124,7 @@ impl Datagrams {
     fn forward(self: &Rc<Self>, app: SocketAddr, to: SocketAddr, payload: &[u8]) {
         let answer = Key::Incoming { port: app.port(), client: to };
         let mut flows = self.flows.borrow_mut();
-        if let Some(flow) = flows.get_mut(&answer) {
+        if let Some(flow) = flows.get_mut(&answer).filter(|flow| !flow.is_broken()) {
             return flow.send(payload);
         }
         let key = Key::Outgoing { app, to };

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
-use mirrord_protocol::control::{PortMapping, Protocol, ProxyConfig, ProxyEvent};
-use mirrord_protocol::frame::{Description, Errno, Frame, Open, Port};
+use mirrord_protocol::control::{IncomingMode, PortMapping, Protocol, ProxyConfig, ProxyEvent};
+use mirrord_protocol::frame::{Delivery, Description, Errno, Frame, Open, Port};
 use mirrord_tunnel::{Events, Stream, Tunnel, TunnelError};
 use tokio::sync::{Notify, watch};
 use tokio_util::task::TaskTracker;
@@ -111,8 +111,6 @@ impl Link {
     }
 
     fn subscribe_through(&self, tunnel: &Tunnel, port: Port) {
-        use mirrord_protocol::control::IncomingMode;
-        use mirrord_protocol::frame::Delivery;
         let delivery = match self.config.incoming.mode {
             IncomingMode::Off => return,
             IncomingMode::Mirror => Delivery::Mirror,

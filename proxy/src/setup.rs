@@ -42,7 +42,7 @@ pub(crate) async fn apply(
         false => Vec::new(),
     };
     let names = Rc::new(Names { nameservers, embedded });
-    let own = addresses().await.context("looking for our own addresses")?;
+    let own = addresses().context("looking for our own addresses")?;
     let own = own.into_iter().filter(|address| !address.loopback).map(|own| own.ip).collect();
     let plane =
         plan(config, description, &names).apply().await.context("steering the app's traffic")?;

@@ -107,8 +107,8 @@ async fn serve(config: ProxyConfig, link: Rc<Link>) -> anyhow::Result<()> {
             }
         };
         link.down();
-        let reason = format!("the tunnel to the agent broke: {end}");
-        info!(%end, "tunnel down");
+        let reason = format!("{:#}", anyhow::Error::new(end));
+        info!(reason, "tunnel down");
         say(&ProxyEvent::Disconnected { reason });
         socket = connect(&config).await?;
     }

@@ -23,8 +23,14 @@ struct Inner {
     bytes: usize,
     writer: Option<Waker>,
     blocked: VecDeque<Waker>,
+    /// How often the blocked ones were woken.
+    round: u64,
     closed: bool,
 }
+
+/// A stream's place among the blocked ones: it queues once a round.
+#[derive(Debug, Default)]
+pub(crate) struct Ticket(Option<u64>);
 
 impl Outbox {
     /// Queues a frame behind those of its stream.
@@ -50,13 +56,21 @@ impl Outbox {
     }
 
     /// Whether a stream may add data; if not, it is woken when it may.
-    pub(crate) fn poll_room(&self, cx: &Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_room(&self, cx: &Context<'_>, ticket: &mut Ticket) -> Poll<()> {
         let mut inner = self.inner.borrow_mut();
         if inner.bytes < HIGH_WATER {
             return Poll::Ready(());
         }
-        inner.blocked.push_back(cx.waker().clone());
+        if ticket.0 != Some(inner.round) {
+            ticket.0 = Some(inner.round);
+            inner.blocked.push_back(cx.waker().clone());
+        }
         Poll::Pending
+    }
+
+    /// Whether the pipe is what everyone waits for: then a stream adds one frame at its turn.
+    pub(crate) fn is_contended(&self) -> bool {
+        self.inner.borrow().bytes >= HIGH_WATER / 2
     }
 
     /// Whether a datagram may be added; otherwise it is to be dropped, as on any network.
@@ -93,6 +107,7 @@ impl Outbox {
             if inner.bytes >= HIGH_WATER {
                 return;
             }
+            inner.round += 1;
             std::mem::take(&mut inner.blocked)
         };
         blocked.into_iter().for_each(Waker::wake);

@@ -12,6 +12,7 @@ use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 use tokio_util::io::poll_read_buf;
 
+use crate::outbox::Ticket;
 use crate::state::Broken;
 use crate::stream::Stream;
 
@@ -69,7 +70,9 @@ impl Stream {
     /// Relays until both directions have ended, or one end resets.
     pub async fn relay(self, socket: TcpStream, answers: Answers) -> Outcome {
         let _ = socket.set_nodelay(true);
-        let mut relay = Relay { stream: self, socket, answers, read_ended: false, shut: false };
+        let ticket = Ticket::default();
+        let mut relay =
+            Relay { stream: self, socket, answers, read_ended: false, shut: false, ticket };
         let outcome = poll_fn(|cx| relay.poll(cx)).await;
         if outcome == Outcome::ResetThere {
             let _ = relay.socket.set_zero_linger();
@@ -84,6 +87,7 @@ struct Relay {
     answers: Answers,
     read_ended: bool,
     shut: bool,
+    ticket: Ticket,
 }
 
 impl Relay {
@@ -146,7 +150,7 @@ impl Relay {
             let (offset, room) = match self.answers {
                 Answers::Dropped => (0, MAX_DATA),
                 Answers::Sent => {
-                    ready!(tunnel.0.outbox.poll_room(cx));
+                    ready!(tunnel.0.outbox.poll_room(cx, &mut self.ticket));
                     let state = self.stream.state.borrow();
                     (state.sent, state.send_room())
                 }
@@ -168,6 +172,10 @@ impl Relay {
                     let len = frame.len() - DATA_HEADER;
                     self.stream.state.borrow_mut().sent += len as u64;
                     tunnel.0.outbox.push(frame);
+                    if tunnel.0.outbox.is_contended() {
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
                 }
             }
         }

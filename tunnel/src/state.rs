@@ -145,6 +145,9 @@ impl State {
 
     /// The peer sends no more.
     pub(crate) fn receive_fin(&mut self, offset: u64) -> Result<(), Violation> {
+        if self.broken.is_some() {
+            return Ok(());
+        }
         if offset != self.received {
             return Err(Violation::Offset { expected: self.received, got: offset });
         }

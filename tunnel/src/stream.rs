@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use mirrord_protocol::frame::{Errno, Frame, MAX_DATA, StreamId};
 
+use crate::outbox::Ticket;
 use crate::state::{Broken, State};
 use crate::tunnel::Tunnel;
 
@@ -107,8 +108,9 @@ impl Stream {
     /// # Errors
     /// The stream or its tunnel has ended.
     pub async fn send(&self, mut bytes: Bytes) -> Result<(), OpenError> {
+        let mut ticket = Ticket::default();
         while !bytes.is_empty() {
-            let room = poll_fn(|cx| self.poll_send_room(cx)).await?;
+            let room = poll_fn(|cx| self.poll_send_room(cx, &mut ticket)).await?;
             let chunk = bytes.split_to(room.min(bytes.len()));
             let mut state = self.state.borrow_mut();
             let offset = state.sent;
@@ -118,12 +120,16 @@ impl Stream {
         Ok(())
     }
 
-    fn poll_send_room(&self, cx: &Context<'_>) -> Poll<Result<usize, OpenError>> {
+    fn poll_send_room(
+        &self,
+        cx: &Context<'_>,
+        ticket: &mut Ticket,
+    ) -> Poll<Result<usize, OpenError>> {
         let mut state = self.state.borrow_mut();
         if state.broken.is_some() {
             return Poll::Ready(Err(OpenError::Reset));
         }
-        ready!(self.tunnel.0.outbox.poll_room(cx));
+        ready!(self.tunnel.0.outbox.poll_room(cx, ticket));
         match state.send_room().min(MAX_DATA) {
             0 => park(&mut state, cx),
             room => Poll::Ready(Ok(room)),

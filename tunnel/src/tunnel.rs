@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
-use mirrord_protocol::frame::{DecodeError, Frame, Open, StreamId};
+use mirrord_protocol::frame::{DecodeError, Errno, Frame, Open, StreamId};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::tungstenite::{Error as WebSocketError, Message};
 
@@ -24,8 +24,10 @@ const HEARTBEAT: Duration = Duration::from_secs(2);
 const SILENCE: Duration = Duration::from_secs(10);
 /// The writer flushes after so many bytes, so that streams get room again.
 const BATCH: usize = 256 << 10;
-/// A peer may have so many streams open at once.
+/// So many streams may be open when one more is asked for.
 const MAX_STREAMS: usize = 1 << 16;
+/// errno(3): too many open files.
+const EMFILE: i32 = 24;
 
 /// Which end this is; it decides which stream ids are ours to give.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,16 +106,27 @@ impl Tunnel {
         }))
     }
 
-    /// Opens a stream. On a tunnel that has ended it is broken from the start.
+    /// Opens a stream. On a tunnel that has ended, or is full, it is broken from the start.
     pub fn open(&self, open: Open) -> Stream {
-        let id = StreamId(self.0.next.get());
-        self.0.next.set(id.0.wrapping_add(2));
-        let stream = self.enter(id);
-        if self.0.ended.get() {
-            stream.state.borrow_mut().fail(Broken::Reset);
+        let id = self.free_id();
+        if self.0.ended.get() || self.streams() >= MAX_STREAMS {
+            let mut state = State::new();
+            state.fail(Broken::Reset);
+            return Stream { id, state: Rc::new(RefCell::new(state)), tunnel: self.clone() };
         }
+        let stream = self.enter(id);
         self.send(&Frame::Open(id, open));
         stream
+    }
+
+    fn free_id(&self) -> StreamId {
+        loop {
+            let id = StreamId(self.0.next.get());
+            self.0.next.set(id.0.wrapping_add(2));
+            if !self.0.streams.borrow().contains_key(&id) {
+                return id;
+            }
+        }
     }
 
     /// Sends a frame behind all that was sent before.
@@ -211,9 +224,12 @@ impl Tunnel {
 
     async fn beat(&self) -> TunnelError {
         loop {
+            let beat = Instant::now();
             self.send_urgent(&Frame::Ping(self.now()));
             tokio::time::sleep(HEARTBEAT).await;
-            if self.0.heard.get().elapsed() > SILENCE {
+            // After a pause of this very process, what came meanwhile is still to be read.
+            let paused = beat.elapsed() > 2 * HEARTBEAT;
+            if !paused && self.0.heard.get().elapsed() > SILENCE {
                 return TunnelError::Silent;
             }
         }
@@ -236,7 +252,11 @@ impl Tunnel {
             Frame::Datagram(id, bytes) => self.datagram(id, bytes),
             Frame::Open(id, open) => {
                 let stream = self.admit(id)?;
-                events.opened(stream, open);
+                // The peer counts its own and may not know all of ours yet.
+                match self.streams() > 2 * MAX_STREAMS {
+                    true => stream.refuse(Errno(EMFILE)),
+                    false => events.opened(stream, open),
+                }
             }
             Frame::Opened(id) => self.with(id, |state| {
                 state.opened = true;
@@ -300,7 +320,7 @@ impl Tunnel {
     fn admit(&self, id: StreamId) -> Result<Stream, Violation> {
         let peers = if self.0.role == Role::Proxy { 0 } else { 1 };
         let free = !self.0.streams.borrow().contains_key(&id);
-        if id.0 % 2 != peers || !free || self.streams() >= MAX_STREAMS {
+        if id.0 % 2 != peers || !free {
             return Err(Violation::Id(id.0));
         }
         Ok(self.enter(id))

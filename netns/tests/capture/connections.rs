@@ -173,7 +173,7 @@ fn the_same_ends_can_connect_again() {
         let recorder = Recorder::start(&[(Proto::Tcp, server.port())]);
         let from: SocketAddr = "10.77.0.1:45678".parse().unwrap();
         for round in 1..=5 {
-            let mut stream = client.run(move || {
+            let stream = client.run(move || {
                 let socket =
                     socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
                 socket.set_reuse_address(true)?;
@@ -181,11 +181,13 @@ fn the_same_ends_can_connect_again() {
                 socket.connect(&server.into())?;
                 Ok::<_, std::io::Error>(TcpStream::from(socket))
             });
-            let stream = stream.as_mut().unwrap();
+            let mut stream = stream.unwrap();
             let (mut accepted, _) = listener.accept().unwrap();
             stream.write_all(&[round]).unwrap();
             accepted.read_exact(&mut [0]).unwrap();
-            SockRef::from(&*stream).set_linger(Some(Duration::ZERO)).unwrap();
+            SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+            drop(stream);
+            accepted.read(&mut [0]).unwrap_err();
         }
         let state = recorder.until("five connections", |state| {
             state.flows.values().filter(|flow| flow.ends == [End::Reset]).count() == 5

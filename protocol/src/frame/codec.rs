@@ -64,44 +64,36 @@ pub fn data_header(stream: StreamId, offset: u64) -> [u8; DATA_HEADER] {
 impl Frame {
     /// The frame as one WebSocket message.
     pub fn encode(&self) -> Bytes {
-        let mut out = BytesMut::with_capacity(64);
+        let mut bytes = BytesMut::with_capacity(64);
+        let out = &mut bytes;
         match self {
             Self::Open(stream, open) => {
-                put_stream(&mut out, kind::OPEN, *stream);
-                put_open(&mut out, open);
+                put_stream(out, kind::OPEN, *stream);
+                put_open(out, open);
             }
-            Self::Opened(stream) => put_stream(&mut out, kind::OPENED, *stream),
+            Self::Opened(stream) => put_stream(out, kind::OPENED, *stream),
             Self::Refused(stream, errno) => {
-                put_stream(&mut out, kind::REFUSED, *stream);
+                put_stream(out, kind::REFUSED, *stream);
                 out.put_i32(errno.0);
             }
-            Self::Data(stream, offset, bytes) => {
-                out.reserve(DATA_HEADER + bytes.len());
+            Self::Data(stream, offset, payload) => {
                 out.put_slice(&data_header(*stream, *offset));
-                out.put_slice(bytes);
+                out.put_slice(payload);
             }
-            Self::Datagram(stream, bytes) => {
-                out.reserve(5 + bytes.len());
-                put_stream(&mut out, kind::DATAGRAM, *stream);
-                out.put_slice(bytes);
+            Self::Datagram(stream, payload) => {
+                put_stream(out, kind::DATAGRAM, *stream);
+                out.put_slice(payload);
             }
             Self::Window { stream, consumed, limit } => {
-                put_stream(&mut out, kind::WINDOW, *stream);
+                put_stream(out, kind::WINDOW, *stream);
                 out.put_u64(*consumed);
                 out.put_u64(*limit);
             }
             Self::Fin(stream, offset) => {
-                put_stream(&mut out, kind::FIN, *stream);
+                put_stream(out, kind::FIN, *stream);
                 out.put_u64(*offset);
             }
-            Self::Reset(stream) => put_stream(&mut out, kind::RESET, *stream),
-            _ => self.encode_session(&mut out),
-        }
-        out.freeze()
-    }
-
-    fn encode_session(&self, out: &mut BytesMut) {
-        match self {
+            Self::Reset(stream) => put_stream(out, kind::RESET, *stream),
             Self::Subscribe(port, delivery) => {
                 put_port(out, kind::SUBSCRIBE, *port);
                 out.put_u8(delivery_code(*delivery));
@@ -120,8 +112,8 @@ impl Frame {
                 put_number(out, kind::MIRROR_LOSS, *packets);
                 out.put_u64(*connections);
             }
-            _ => {}
         }
+        bytes.freeze()
     }
 
     /// Reads one WebSocket message; payloads share its memory.
