@@ -32,7 +32,9 @@ check:
 	cargo test --workspace --exclude mirrord-tests
 	cargo test -p mirrord-tests --lib --test edges
 
-test: build build-tests
+test:
+	tests/setup
+	@$(MAKE) --no-print-directory build build-tests
 	tests/engine
 	tests/images
 	cargo test -p mirrord-tests --no-fail-fast

@@ -31,7 +31,6 @@ fn main() -> Result<(), Box<dyn Error>> {
         identity: vec![identity.parse()?],
         identity_subnets: parse_subnet(subnet)?,
         loopback_nameservers: arguments.map(|server| server.parse()).collect::<Result<_, _>>()?,
-        published_udp: Vec::new(),
         steer_tcp: true,
         steer_udp: true,
     };

@@ -4,7 +4,6 @@
 //! pref  500  fwmark 2                        lookup T       the app's replies to what the proxy connected
 //! pref  510  fwmark 1                        lookup main    the proxy's own direct sockets
 //! pref  520  from OWN                        lookup main    replies to peers and through published ports
-//! pref  530  ipproto udp sport P             lookup main    published UDP ports, whose replies name no source
 //! pref  540  ipproto tcp|udp to SHARED       lookup T       subnets connected here and at the target
 //! pref  890  to MULTICAST                    lookup main    multicast and broadcast stay on our own links
 //! pref  900  lookup main suppress_prefixlength 0            connected subnets stay direct
@@ -84,12 +83,6 @@ pub struct Plan {
     /// The target's name servers in 127/8: their port 53 is steered as well, unless the packet
     /// comes from [`PROXY_DNS_SOURCE`].
     pub loopback_nameservers: Vec<IpAddr>,
-    /// UDP ports that are published on the host: what the app sends from them without naming a
-    /// source leaves directly. That includes answers to datagrams that came through the tunnel; to
-    /// tell the two apart, leave a port out and answer its other peers with a
-    /// [`UdpSender`](crate::spoof::UdpSender) of [`MARK_DIRECT`](crate::MARK_DIRECT) from our own
-    /// address.
-    pub published_udp: Vec<u16>,
     /// Whether TCP is steered; otherwise it goes out directly.
     pub steer_tcp: bool,
     /// Whether UDP is steered; otherwise it goes out directly, the app's replies to datagrams

@@ -77,8 +77,6 @@ fn plan(config: &ProxyConfig, description: &Description, names: &Names) -> Plan 
             .copied()
             .filter(|ip| ip.is_loopback())
             .collect(),
-        // A rule by port would also catch what the tunnel's clients are answered: see `Datagrams`.
-        published_udp: Vec::new(),
         steer_tcp: config.outgoing_tcp,
         // The app's answers to the tunnel's clients come this way as well.
         steer_udp: true,

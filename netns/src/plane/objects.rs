@@ -8,7 +8,7 @@ use super::{
     rule::{Action, Family, Rule},
     subnet::Subnet,
 };
-use crate::{MARK_DIRECT, MARK_TO_APP, Proto, addresses::InterfaceAddress};
+use crate::{MARK_DIRECT, MARK_TO_APP, addresses::InterfaceAddress};
 
 impl Plan {
     /// Everything that must be in the namespace, in the order in which it is added.
@@ -37,11 +37,6 @@ impl Plan {
         rules.extend(
             own.iter().map(|subnet| Rule { from: Some(subnet.address), ..rule(520, Action::Main) }),
         );
-        rules.extend(self.published_udp.iter().map(|port| Rule {
-            protocol: Some(Proto::Udp.number()),
-            source_port: Some(*port),
-            ..rule(530, Action::Main)
-        }));
         for shared in self.shared(&own) {
             rules.extend(per_protocol(Rule { to: Some(shared), ..rule(540, Action::Steer) }));
         }

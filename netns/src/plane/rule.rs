@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use netlink_packet_route::{
     AddressFamily, IpProtocol,
     route::RouteProtocol,
-    rule::{RuleAction, RuleAttribute, RuleMessage, RulePortRange},
+    rule::{RuleAction, RuleAttribute, RuleMessage},
 };
 
 use super::{OWNER, TABLE, subnet::Subnet};
@@ -60,22 +60,12 @@ pub(super) struct Rule {
     pub(super) from: Option<IpAddr>,
     pub(super) to: Option<Subnet>,
     pub(super) protocol: Option<u8>,
-    pub(super) source_port: Option<u16>,
     pub(super) action: Action,
 }
 
 impl Rule {
     pub(super) fn new(family: Family, preference: u32, action: Action) -> Self {
-        Self {
-            family,
-            preference,
-            mark: None,
-            from: None,
-            to: None,
-            protocol: None,
-            source_port: None,
-            action,
-        }
+        Self { family, preference, mark: None, from: None, to: None, protocol: None, action }
     }
 
     /// The rule as the kernel wants it.
@@ -116,11 +106,6 @@ impl Rule {
         attributes.extend(
             self.protocol.map(|number| RuleAttribute::IpProtocol(IpProtocol::from(number))),
         );
-        attributes.extend(
-            self.source_port.map(|port| {
-                RuleAttribute::SourcePortRange(RulePortRange { start: port, end: port })
-            }),
-        );
         attributes
     }
 
@@ -160,7 +145,6 @@ impl Rule {
                 self.to = Some(Subnet { address: *address, prefix })
             }
             RuleAttribute::IpProtocol(protocol) => self.protocol = Some(u8::from(*protocol)),
-            RuleAttribute::SourcePortRange(range) => self.source_port = Some(range.start),
             _ => {}
         }
     }

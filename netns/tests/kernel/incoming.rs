@@ -7,7 +7,7 @@ use std::{
 };
 
 use mirrord_netns::{
-    MARK_TO_APP, Plan,
+    MARK_DIRECT, MARK_TO_APP,
     privileges::{Capability, keep_only, marks_need_net_admin},
     spoof::{UdpSender, connect_as},
 };
@@ -134,9 +134,10 @@ fn two_families_cannot_be_mixed() {
 #[test]
 fn published_ports_and_peers_still_reach_the_app() {
     in_sidecar(|outside| {
-        let _plane = apply(&Plan { published_udp: vec![5353], ..plan() });
+        let _plane = apply(&plan());
         let app = TcpListener::bind("0.0.0.0:8080").unwrap();
         let app_udp = udp(socket("0.0.0.0", 5353));
+        let direct = UdpSender::open(MARK_DIRECT).unwrap();
         for from in [GATEWAY, BEYOND] {
             let client = outside.run(move || {
                 let socket =
@@ -158,7 +159,8 @@ fn published_ports_and_peers_still_reach_the_app() {
             let mut buffer = [0; 64];
             let (_, peer) = app_udp.recv_from(&mut buffer).unwrap();
             assert_eq!(peer.ip(), address(from));
-            app_udp.send_to(b"answer", peer).unwrap();
+            // The app names no source: its answer is steered, and whoever took it sends it on.
+            direct.send(socket(OWN, 5353), peer, b"answer").unwrap();
             assert_eq!(client.recv_from(&mut buffer).unwrap(), (6, socket(OWN, 5353)));
         }
     });

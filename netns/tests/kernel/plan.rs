@@ -15,7 +15,6 @@ fn full() -> Plan {
     Plan {
         identity: vec![address(TARGET), address("10.244.1.6"), address("fd00:1::5")],
         identity_subnets: vec![subnet(OWN, 25), subnet("fd00:1::", 64)],
-        published_udp: vec![53, 5353],
         ..plan()
     }
 }

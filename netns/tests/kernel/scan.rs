@@ -63,7 +63,6 @@ fn a_scan_is_cheap() {
 fn the_namespaces_addresses_are_listed() {
     isolated(|| {
         let _outside = link();
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let found = addresses::addresses().unwrap();
         let eth0 = found.iter().find(|a| a.ip == address(OWN)).expect("eth0's address");
         assert_eq!((eth0.name.as_str(), eth0.prefix, eth0.loopback), ("eth0", 24, false));
