@@ -22,12 +22,8 @@ pub(crate) async fn connect(
     server: SocketAddr,
 ) {
     let app = link.app_address(Protocol::Tcp, server);
-    let connected = tokio::select! {
-        connected = dial(client, app) => connected,
-        () = stream.broken() => return,
-    };
-    match connected {
-        Ok(socket) => {
+    match dial(client, app, &stream).await {
+        Ok(Some(socket)) => {
             stream.accept();
             let answers = match delivery {
                 Delivery::Steal => Answers::Sent,
@@ -35,6 +31,7 @@ pub(crate) async fn connect(
             };
             stream.relay(socket, answers).await;
         }
+        Ok(None) => {}
         Err(error) => {
             debug!(%client, %app, %error, "the app does not take a client");
             stream.refuse(Errno(error.raw_os_error().unwrap_or(nix::libc::EIO)));
@@ -42,11 +39,22 @@ pub(crate) async fn connect(
     }
 }
 
-async fn dial(client: SocketAddr, app: SocketAddr) -> io::Result<TcpStream> {
+/// `None` if the client is gone before the app has taken it: the app then sees a reset.
+async fn dial(
+    client: SocketAddr,
+    app: SocketAddr,
+    stream: &Stream,
+) -> io::Result<Option<TcpStream>> {
     let socket = TcpStream::from_std(connect_as(client, app)?.into())?;
-    socket.writable().await?;
+    tokio::select! {
+        writable = socket.writable() => writable?,
+        () = stream.broken() => {
+            socket.set_zero_linger()?;
+            return Ok(None);
+        }
+    }
     match socket.take_error()? {
-        None => Ok(socket),
+        None => Ok(Some(socket)),
         Some(error) => Err(error),
     }
 }

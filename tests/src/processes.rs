@@ -11,6 +11,8 @@ use nix::unistd::Pid;
 pub struct Process {
     /// As this machine numbers it.
     pub pid: i32,
+    /// The process that started it, or took it over.
+    pub parent: i32,
     /// As its own pid namespace numbers it.
     pub own_pid: i32,
     /// Its words.
@@ -33,9 +35,14 @@ impl Process {
             .collect();
         let kilobytes: u64 =
             field("VmRSS:").split_whitespace().next().and_then(|n| n.parse().ok()).unwrap_or(0);
-        let own_pid =
-            field("NSpid:").split_whitespace().last().and_then(|n| n.parse().ok()).unwrap_or(pid);
-        Some(Self { pid, own_pid, args, rss: kilobytes * 1024 })
+        let number = |name: &str| field(name).split_whitespace().last()?.parse().ok();
+        Some(Self {
+            pid,
+            parent: number("PPid:").unwrap_or(0),
+            own_pid: number("NSpid:").unwrap_or(pid),
+            args,
+            rss: kilobytes * 1024,
+        })
     }
 
     /// Sends it `signal`.
@@ -76,6 +83,19 @@ pub fn of_container(id: &str) -> Vec<Process> {
                 .is_ok_and(|text| text.contains(id))
         })
         .collect()
+}
+
+/// A process and everything that it started.
+#[must_use]
+pub fn family(root: i32) -> Vec<Process> {
+    let all = all();
+    let mut pids = vec![root];
+    let mut next = 0;
+    while let Some(&parent) = pids.get(next) {
+        pids.extend(all.iter().filter(|process| process.parent == parent).map(|child| child.pid));
+        next += 1;
+    }
+    all.into_iter().filter(|process| pids.contains(&process.pid)).collect()
 }
 
 /// The processes whose program is called `mirrord`, wherever they run.

@@ -60,22 +60,21 @@ fn everything_of_ours_on_the_host_is_killed_at_once() -> Result<()> {
     };
     let scene = Scene::open(&lab)?;
     let before = Machine::now(&lab.docker)?;
-    let there: Vec<i32> = processes::of_mirrord().iter().map(|process| process.pid).collect();
     let mut session = stealing(&scene)?;
-    let containers =
-        [session.part("proxy")?, session.part("agent")?].map(|id| processes::of_container(&id));
-    let inside: Vec<i32> = containers.iter().flatten().map(|process| process.pid).collect();
-    for process in processes::of_mirrord() {
-        if !there.contains(&process.pid) && !inside.contains(&process.pid) {
-            process.signal(Signal::SIGKILL)?;
-        }
+    let parts = ["proxy", "agent"].map(|role| session.part(role));
+    let family = processes::family(i32::try_from(session.child.id())?);
+    ensure!(family.len() > 1, "the command has a keeper: {family:?}");
+    for process in family {
+        process.signal(Signal::SIGKILL)?;
     }
     session.wait()?;
     // The app's container is the user's: nobody is left to stop it, but ours leave by themselves.
-    wait::within(NOTICED, "sidecar and agent to leave", || {
-        let names = lab.docker.run(&["ps", "-a", "--filter", "label=mirrord.role", "-q"])?;
-        Ok(names.is_empty().then_some(()))
-    })?;
+    for part in parts {
+        let part = part?;
+        wait::within(NOTICED, "sidecar and agent to leave", || {
+            Ok(lab.docker.inspect(&part, "{{.Id}}").is_err().then_some(()))
+        })?;
+    }
     assert_eq!(scene.answers(80)?["name"], "original");
     lab.docker.run(&["rm", "-f", &session.name])?;
     before.as_before(NOTICED)
@@ -175,10 +174,10 @@ fn a_killed_target_leaves_nothing_of_ours() -> Result<()> {
     };
     let scene = Scene::open(&lab)?;
     let mut session = stealing(&scene)?;
+    let ours = format!("label=mirrord.session={}", session.id()?);
     lab.docker.run(&["rm", "-f", &scene.target.name])?;
     session.wait()?;
     wait::within(NOTICED, "everything of ours to be gone", || {
-        let ours = lab.docker.run(&["ps", "-a", "--filter", "label=mirrord.session", "-q"])?;
-        Ok(ours.is_empty().then_some(()))
+        Ok(lab.docker.run(&["ps", "-a", "--filter", &ours, "-q"])?.is_empty().then_some(()))
     })
 }

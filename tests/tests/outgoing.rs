@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use mirrord_tests::lab::Lab;
+use mirrord_tests::lab::{DEBIAN, Lab};
 use mirrord_tests::scene::Scene;
+use mirrord_tests::wait;
 use serde_json::Value;
 
 /// The host part of `HOST:PORT`.
@@ -225,5 +226,37 @@ fn loopback_stays_the_apps_own() -> Result<()> {
     assert_eq!(seen["answer"]["name"], "local");
     let refused = session.app().ask("connect 127.0.0.1:80")?;
     assert_eq!(refused["errno"], "ECONNREFUSED", "the target's loopback is not the app's");
+    Ok(())
+}
+
+#[test]
+fn what_the_app_wrote_before_it_ended_arrives() -> Result<()> {
+    const SINK: &str = "
+import socket
+listener = socket.create_server(('', 7000))
+while True:
+    peer, _ = listener.accept()
+    total = 0
+    while data := peer.recv(65536):
+        total += len(data)
+    print('got', total, flush=True)
+";
+    const SOURCE: &str = "
+import socket
+socket.create_connection(('sink', 7000)).sendall(bytes(3_000_000))
+";
+    let Some(lab) = Lab::open("last bytes")? else {
+        return Ok(());
+    };
+    let scene = Scene::open(&lab)?;
+    let sink = lab.container("sink").on(&scene.inner).alias("sink");
+    let sink = sink.start(DEBIAN, &["python3", "-c", SINK])?;
+    for round in 1..=3 {
+        let finished = scene.mirrord().finish(DEBIAN, &["python3", "-c", SOURCE])?;
+        assert_eq!(finished.code, 0, "{}", finished.stderr);
+        wait::until("all of it at the sink", || {
+            Ok((sink.logs()?.matches("got 3000000").count() == round).then_some(()))
+        })?;
+    }
     Ok(())
 }

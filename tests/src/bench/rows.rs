@@ -12,7 +12,7 @@ use crate::scene::Scene;
 use crate::wait;
 
 const BULK: u64 = 1_000_000_000;
-const ROUND_TRIPS: u32 = 5_000;
+const ROUND_TRIPS: u32 = 10_000;
 const IDLE: u32 = 10_000;
 const KIB: f64 = 1024.0;
 const MIB: f64 = 1024.0 * 1024.0;

@@ -64,8 +64,8 @@ impl fmt::Display for Table {
         writeln!(f, "|---|---|---|---|---|---|---|")?;
         for row in &self.0 {
             let goal = match row.goal {
-                Goal::AtLeast(share) => format!("≥ {share} ×"),
-                Goal::AtMost(share) => format!("≤ {share} ×"),
+                Goal::AtLeast(share) => format!("≥ {share:.2} ×"),
+                Goal::AtMost(share) => format!("≤ {share:.2} ×"),
                 Goal::Below(most) => format!("≤ {most}"),
             };
             writeln!(
