@@ -35,8 +35,6 @@ use crate::settings::Settings;
 const TICK: Duration = Duration::from_millis(100);
 /// docker has created its container by then.
 const STARTING: Duration = Duration::from_secs(1);
-/// What a dying keeper was creating shows up by then.
-const LATE_ARRIVALS: Duration = Duration::from_millis(500);
 
 /// Runs a container in the target's place; the exit code.
 pub fn run(
@@ -227,9 +225,7 @@ impl Front<'_> {
         let session = &self.plan.session;
         let cleaned = async {
             let engine = Engine::new(&self.plan.endpoint)?;
-            clean::clean_any_version(&engine, session).await?;
-            tokio::time::sleep(LATE_ARRIVALS).await;
-            clean::clean_any_version(&engine, session).await
+            clean::clean_late_arrivals(&engine, session).await
         };
         if let Err(error) = cleaned.await {
             let failure = Failure::from(error);
@@ -249,6 +245,9 @@ impl Front<'_> {
             let text = format!("the target's variable {variable} is left out: it is not UTF-8");
             self.progress.warning(&text);
         }
+        if let Some(text) = self.plan.overruled_dns() {
+            self.progress.warning(&text);
+        }
         let traffic = match self.plan.incoming.mode {
             IncomingMode::Mirror => "with a copy of its traffic",
             IncomingMode::Steal => "with its traffic",
@@ -259,7 +258,7 @@ impl Front<'_> {
 
     fn tell(&mut self, event: Event) {
         match event {
-            Event::Step { step, took, .. } => self.progress.step(step, took),
+            Event::Step { step, took } => self.progress.step(step, took),
             Event::Proxy { said } => self.tell_proxy(said),
             Event::AgentRestarted { reason } => {
                 let why = reason.map(|reason| format!(" ({reason})")).unwrap_or_default();

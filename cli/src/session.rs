@@ -14,6 +14,7 @@ pub mod events;
 pub mod id;
 pub mod keeper;
 pub mod plan;
+mod replacement;
 
 pub use id::SessionId;
 pub use plan::Plan;

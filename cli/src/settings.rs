@@ -102,6 +102,9 @@ pub enum SettingsError {
     /// The same local port twice.
     #[error("--port names the local port {0} twice")]
     PortTwice(u16),
+    /// The same remote port twice.
+    #[error("--port names the remote port {0} twice")]
+    RemotePortTwice(u16),
 }
 
 impl From<SettingsError> for Failure {
@@ -115,7 +118,7 @@ impl From<SettingsError> for Failure {
             SettingsError::IgnorePorts(_) => {
                 failure.hint("for example --ignore-ports 9090,9100-9109")
             }
-            SettingsError::PortTwice(_) => {
+            SettingsError::PortTwice(_) | SettingsError::RemotePortTwice(_) => {
                 failure.hint("one local port stands for one remote port")
             }
         }
@@ -161,10 +164,12 @@ fn incoming(options: &Options) -> Result<Incoming, SettingsError> {
     let ports: Vec<PortMapping> =
         options.ports.iter().map(|port| port_mapping(port)).collect::<Result<_, _>>()?;
     for (at, port) in ports.iter().enumerate() {
-        let same =
-            |other: &PortMapping| (other.protocol, other.local) == (port.protocol, port.local);
-        if ports[..at].iter().any(same) {
+        let mut before = ports[..at].iter().filter(|other| other.protocol == port.protocol);
+        if before.clone().any(|other| other.local == port.local) {
             return Err(SettingsError::PortTwice(port.local));
+        }
+        if before.any(|other| other.remote == port.remote) {
+            return Err(SettingsError::RemotePortTwice(port.remote));
         }
     }
     let mut ignore_ports = Vec::new();
@@ -230,6 +235,9 @@ mod tests {
         }
         let failure = Settings::of(&options(&["80", "80:81"], &[])).expect_err("twice");
         assert_eq!(failure.sentence, "--port names the local port 80 twice");
+        let failure = Settings::of(&options(&["3000:80", "3001:80/tcp"], &[])).expect_err("twice");
+        assert_eq!(failure.sentence, "--port names the remote port 80 twice");
+        assert!(Settings::of(&options(&["3000:80", "3000:80/udp"], &[])).is_ok());
         let failure = Settings::of(&options(&[], &["9-3"])).expect_err("a range backwards");
         assert!(failure.sentence.contains("--ignore-ports"));
     }

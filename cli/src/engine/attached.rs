@@ -46,6 +46,14 @@ impl Attached {
         Ok(Self { output: attached.output, input: Some(attached.input), lines })
     }
 
+    /// One whose container says what a test has it say.
+    #[cfg(test)]
+    pub fn to_nothing(
+        output: impl Stream<Item = Result<LogOutput, bollard::errors::Error>> + Send + 'static,
+    ) -> Self {
+        Self { output: Box::pin(output), input: None, lines: Lines::default() }
+    }
+
     /// Sends one JSON value as a line.
     pub async fn send(&mut self, value: &impl Serialize) -> std::io::Result<()> {
         let mut line = serde_json::to_vec(value)?;

@@ -20,6 +20,8 @@ pub const SESSION_LABEL: &str = "mirrord.session";
 pub const ROLE_LABEL: &str = "mirrord.role";
 /// A container that is younger may still be on its way to run.
 const NEW: Duration = Duration::from_secs(120);
+/// A container that was being created while its creator died shows up by then.
+const LATE_ARRIVALS: Duration = Duration::from_millis(500);
 
 /// Stops the session's app and removes its sidecar and agent; doing so twice is no error.
 pub async fn clean(engine: &Engine, session: &SessionId) -> Result<(), EngineError> {
@@ -43,6 +45,13 @@ pub async fn clean_any_version(engine: &Engine, session: &SessionId) -> Result<(
         },
         Ok(()) => Ok(()),
     }
+}
+
+/// As [`clean_any_version`], and what was still being created goes as well.
+pub async fn clean_late_arrivals(engine: &Engine, session: &SessionId) -> Result<(), EngineError> {
+    clean_any_version(engine, session).await?;
+    tokio::time::sleep(LATE_ARRIVALS).await;
+    clean_any_version(engine, session).await
 }
 
 /// Removes sidecars and agents of other sessions that nobody keeps: not running, and not new.

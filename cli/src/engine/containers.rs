@@ -66,6 +66,7 @@ impl Common<'_> {
         target: &Target,
         rehomed: &Rehomed,
         image_ports: &[String],
+        remote_dns: bool,
     ) -> Result<String, EngineError> {
         let mut body = self.body(Role::Proxy);
         body.hostname = Some(target.hostname.clone());
@@ -74,7 +75,7 @@ impl Common<'_> {
         let sysctls = SIDECAR_SYSCTLS.iter().copied().chain([ANY_PORT]);
         host.sysctls =
             Some(sysctls.map(|(key, value)| (key.to_owned(), value.to_owned())).collect());
-        network::apply(rehomed, image_ports, &mut body);
+        network::apply(rehomed, image_ports, remote_dns, &mut body);
         let later = self.networks_for_later(&mut body, rehomed);
         let id = self.create(Role::Proxy, body).await?;
         for name in later {

@@ -13,7 +13,12 @@ use crate::docker_run::network::Attachment;
 use crate::docker_run::ports::ContainerPort;
 
 /// Puts the flags into the body that creates the sidecar.
-pub fn apply(rehomed: &Rehomed, image_ports: &[String], body: &mut ContainerCreateBody) {
+pub fn apply(
+    rehomed: &Rehomed,
+    image_ports: &[String],
+    remote_dns: bool,
+    body: &mut ContainerCreateBody,
+) {
     let mut exposed: Vec<String> = rehomed
         .published
         .iter()
@@ -28,7 +33,7 @@ pub fn apply(rehomed: &Rehomed, image_ports: &[String], body: &mut ContainerCrea
     body.domainname = rehomed.domainname.clone().or(body.domainname.take());
     body.hostname = rehomed.hostname.clone().or(body.hostname.take());
     let host = body.host_config.get_or_insert_default();
-    apply_to_host(rehomed, host);
+    apply_to_host(rehomed, remote_dns, host);
     let mut endpoints: HashMap<String, EndpointSettings> = HashMap::new();
     for network in &rehomed.networks {
         endpoints.insert(network.name.clone(), endpoint(network));
@@ -38,7 +43,7 @@ pub fn apply(rehomed: &Rehomed, image_ports: &[String], body: &mut ContainerCrea
     }
 }
 
-fn apply_to_host(rehomed: &Rehomed, host: &mut HostConfig) {
+fn apply_to_host(rehomed: &Rehomed, remote_dns: bool, host: &mut HostConfig) {
     let filled = |list: &[String]| (!list.is_empty()).then(|| list.to_vec());
     host.port_bindings = bindings(rehomed);
     host.publish_all_ports = rehomed.publish_all.then_some(true);
@@ -46,7 +51,7 @@ fn apply_to_host(rehomed: &Rehomed, host: &mut HostConfig) {
         rehomed.networks.first().map_or_else(|| "default".to_owned(), |first| first.name.clone()),
     );
     host.links = filled(&rehomed.links);
-    host.dns = filled(&dns(rehomed));
+    host.dns = filled(&dns(rehomed, remote_dns));
     host.dns_options = filled(&rehomed.dns_options);
     host.dns_search = filled(&rehomed.dns_search);
     let hosts: Vec<String> =
@@ -56,11 +61,11 @@ fn apply_to_host(rehomed: &Rehomed, host: &mut HostConfig) {
 }
 
 /// On a network that somebody made, Docker's own server answers its names and hands the others
-/// on: to the proxy, unless the user named servers.
-fn dns(rehomed: &Rehomed) -> Vec<String> {
+/// on: to the proxy, unless the user named servers or wants none of the target's.
+fn dns(rehomed: &Rehomed, remote_dns: bool) -> Vec<String> {
     let embedded = rehomed.networks.iter().any(Attachment::user_defined);
     match rehomed.dns.as_slice() {
-        [] if embedded => vec![DNS_VIA_PROXY.to_string()],
+        [] if embedded && remote_dns => vec![DNS_VIA_PROXY.to_string()],
         servers => servers.to_vec(),
     }
 }
@@ -107,11 +112,15 @@ mod tests {
     use crate::docker_run::rehome;
 
     fn body(line: &str) -> serde_json::Value {
+        body_with(line, true)
+    }
+
+    fn body_with(line: &str, remote_dns: bool) -> serde_json::Value {
         let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
         let Ok(Line::Run(run)) = parse::line(&words) else { panic!("{line}") };
         let (rehomed, _) = rehome::rehome(&run).expect(line);
         let mut body = ContainerCreateBody::default();
-        apply(&rehomed, &["7000/tcp".to_owned()], &mut body);
+        apply(&rehomed, &["7000/tcp".to_owned()], remote_dns, &mut body);
         serde_json::to_value(body).expect("JSON")
     }
 
@@ -134,6 +143,13 @@ mod tests {
         assert_eq!(dns("run --network shop --dns 1.1.1.1 img")[0], "1.1.1.1");
         assert!(dns("run img").is_null());
         assert!(dns("run --network bridge img").is_null());
+    }
+
+    #[test]
+    fn without_remote_dns_the_users_servers_or_dockers_own_are_asked() {
+        let dns = |line: &str| body_with(line, false)["HostConfig"]["Dns"].clone();
+        assert!(dns("run --network shop img").is_null());
+        assert_eq!(dns("run --network shop --dns 1.1.1.1 img")[0], "1.1.1.1");
     }
 
     #[test]

@@ -77,7 +77,8 @@ impl BringUp<'_> {
         let sidecar = self.create_sidecar(&common, &target, &learned.image_ports).await?;
         self.go_on()?;
         let created = Instant::now();
-        let (proxy, agent) = tokio::try_join!(
+        // Both to their ends, even if one fails: what is half made could show up after all is clean.
+        let (proxy, agent) = tokio::join!(
             async {
                 let config = self.plan.proxy_config(&token, &learned);
                 let running = start(&common, Role::Proxy, sidecar.clone(), &config).await?;
@@ -87,9 +88,10 @@ impl BringUp<'_> {
             async {
                 let running = start_agent(&common, self.plan, &target, &sidecar, &token).await?;
                 self.step(Step::Agent, created);
-                Ok(running)
+                Ok::<_, Failure>(running)
             },
-        )?;
+        );
+        let (proxy, agent) = (proxy?, agent?);
         let mut session = Session { engine: engine.clone(), target, proxy, agent, token, image };
         let described = self.until_ready(&mut session).await?;
         self.reporter.say(&Event::Ready {
@@ -109,7 +111,7 @@ impl BringUp<'_> {
 
     fn step(&self, step: Step, began: Instant) {
         let took = millis(began.elapsed());
-        self.reporter.say(&Event::Step { step, at: self.reporter.age(), took });
+        self.reporter.say(&Event::Step { step, took });
     }
 
     /// Finds the target, and with it the version that the engine speaks.
@@ -164,7 +166,8 @@ impl BringUp<'_> {
         target: &Target,
         image_ports: &[String],
     ) -> Result<String, Failure> {
-        let create = || common.create_sidecar(target, &self.plan.rehomed, image_ports);
+        let Plan { rehomed, remote_dns, .. } = self.plan;
+        let create = || common.create_sidecar(target, rehomed, image_ports, *remote_dns);
         match create().await {
             Err(error) if is_missing_image(&error) => {
                 self.go_on()?;

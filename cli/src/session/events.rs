@@ -1,7 +1,7 @@
 //! What the keeper tells the front: JSON lines.
 
 use std::io::Write;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mirrord_protocol::control::{ProxyEvent, Target};
 use serde::{Deserialize, Serialize};
@@ -49,8 +49,6 @@ pub enum Event {
     Step {
         /// Which one.
         step: Step,
-        /// Milliseconds since the keeper began.
-        at: u64,
         /// Milliseconds that the step took.
         took: u64,
     },
@@ -104,21 +102,9 @@ pub fn millis(duration: Duration) -> u64 {
 }
 
 /// Where the keeper's events go.
-pub struct Reporter {
-    began: Instant,
-}
+pub struct Reporter;
 
 impl Reporter {
-    /// One whose time begins now.
-    pub fn new() -> Self {
-        Self { began: Instant::now() }
-    }
-
-    /// Milliseconds since it was made.
-    pub fn age(&self) -> u64 {
-        millis(self.began.elapsed())
-    }
-
     /// Says an event; a front that is gone does not hear it, and that is no failure.
     pub fn say(&self, event: &Event) {
         if let Ok(mut line) = serde_json::to_vec(event) {

@@ -1,13 +1,14 @@
 //! The process that owns the session's containers, from the first to the last.
 
 use std::cell::Cell;
-use std::collections::VecDeque;
 use std::io;
 use std::os::fd::AsFd;
 use std::pin::pin;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
+use futures_util::future::{Fuse, FusedFuture};
 use mirrord_protocol::control::{AgentEvent, ProxyEvent};
 use nix::sys::signal::SigSet;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
@@ -20,18 +21,16 @@ use super::bring_up::{self, BringUp, Session, target_stopped};
 use super::containers::Said;
 use super::events::{Event, Reporter, millis};
 use super::plan::{Command, Plan};
-use crate::engine::containers::{Common, Role};
-use crate::engine::{Engine, clean, target};
+use super::replacement::{Deaths, Replacement, agents_end};
+use crate::engine::containers::Role;
+use crate::engine::target::Target;
+use crate::engine::{Engine, clean};
 use crate::failure::Failure;
 
 /// How long sidecar and agent may take to leave when told to.
 const LEAVING: Duration = Duration::from_secs(2);
-/// How many agents may die in how long before the session gives up.
-const AGENT_DEATHS: (usize, Duration) = (3, Duration::from_secs(60));
 /// How long a target may take to be seen as stopped after its agent has died with it.
 const TARGET_SEEN: Duration = Duration::from_secs(2);
-/// A container that was being created while its creator died shows up by then.
-const LATE_ARRIVALS: Duration = Duration::from_millis(500);
 
 /// Runs the keeper: standard input is the front's, standard output goes to it.
 pub fn run() -> ExitCode {
@@ -46,7 +45,7 @@ pub fn run() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let failure = Failure::caused_by("the session's keeper could not start", &error);
-            Reporter::new().say(&Event::Failed(failure));
+            Reporter.say(&Event::Failed(failure));
             ExitCode::FAILURE
         }
     }
@@ -57,8 +56,8 @@ async fn keep() -> io::Result<()> {
     let Some(plan) = front.plan().await? else {
         return Ok(());
     };
-    let reporter = Reporter::new();
-    let end = Keeper { plan: &plan, reporter: &reporter, front }.keep().await;
+    let reporter = &Reporter;
+    let end = Keeper { plan: &plan, reporter, front }.keep().await;
     match end {
         Ok(()) => Ok(()),
         Err(failure) => {
@@ -154,7 +153,7 @@ impl Keeper<'_> {
             heard = self.front.next() => {
                 unwanted_tx.send_replace(true);
                 match up.await {
-                    Ok(session) => return self.finish(session, End::of(heard)).await,
+                    Ok(session) => return self.finish(session, End::of(heard), false).await,
                     Err(_) if !begun.get() => return Ok(()),
                     Err(_) => return self.sweep(heard == Heard::Gone).await,
                 }
@@ -162,8 +161,8 @@ impl Keeper<'_> {
         };
         match brought {
             Ok(mut session) => {
-                let end = self.serve(&mut session).await;
-                self.finish(session, end).await
+                let (end, agent_on_its_way) = self.serve(&mut session).await;
+                self.finish(session, end, agent_on_its_way).await
             }
             Err(failure) => {
                 let swept = match begun.get() {
@@ -180,104 +179,84 @@ impl Keeper<'_> {
     async fn sweep(&self, late_arrivals: bool) -> Result<(), Failure> {
         let began = Instant::now();
         let engine = Engine::new(&self.plan.endpoint)?;
-        clean::clean_any_version(&engine, &self.plan.session).await?;
-        if late_arrivals {
-            tokio::time::sleep(LATE_ARRIVALS).await;
-            clean::clean_any_version(&engine, &self.plan.session).await?;
+        match late_arrivals {
+            true => clean::clean_late_arrivals(&engine, &self.plan.session).await?,
+            false => clean::clean_any_version(&engine, &self.plan.session).await?,
         }
         self.reporter.say(&Event::Cleaned { took: millis(began.elapsed()) });
         Ok(())
     }
 
-    /// Keeps the session until it ends.
-    async fn serve(&mut self, session: &mut Session) -> End {
-        let engine = session.engine.clone();
-        let target_id = session.target.id.clone();
-        let mut target_end = pin!(clean::not_running(&engine, &target_id));
-        let mut app_end = pin!(apps_end(&engine, self.plan));
-        let mut sweep = pin!(clean::sweep(&engine, &self.plan.session));
+    /// Keeps the session until it ends: why, and whether a new agent was on its way then.
+    async fn serve(&mut self, session: &mut Session) -> (End, bool) {
+        let Session { engine, target, proxy, agent, token, image } = session;
+        let (engine, target) = (&*engine, &*target);
+        let (plan, sidecar) = (self.plan, proxy.id.clone());
+        let replacement = Replacement { plan, engine, target, sidecar: &sidecar, token, image };
+        let mut target_end = pin!(clean::not_running(engine, &target.id));
+        let mut app_end = pin!(apps_end(engine, plan));
+        let mut sweep = pin!(clean::sweep(engine, &plan.session));
+        let mut new_agent = pin!(Fuse::terminated());
         let (mut staying, mut swept) = (false, false);
         let mut deaths = Deaths::default();
         let mut last_cause = None;
-        loop {
-            let Session { proxy, agent, .. } = &mut *session;
+        let end = loop {
             tokio::select! {
                 heard = self.front.next() => match heard {
-                    Heard::Command(_) if self.app_goes_on(&engine).await => {
+                    Heard::Command(_) if self.app_goes_on(engine).await => {
                         staying = true;
                         self.reporter.say(&Event::Detached);
                     }
                     Heard::Gone if staying => {}
-                    other => return End::of(other),
+                    other => break End::of(other),
                 },
                 said = proxy.next() => match said {
                     Said::Event(ProxyEvent::Failed { causes }) => {
-                        return End::Lost(bring_up::part_failed(causes));
+                        break End::Lost(bring_up::part_failed(causes));
                     }
                     Said::Event(said) => self.reporter.say(&Event::Proxy { said }),
                     Said::Log(line) => self.reporter.log(Role::Proxy, line),
-                    Said::Ended => return End::Lost(sidecar_ended(proxy.last_words())),
+                    Said::Ended => break End::Lost(sidecar_ended(proxy.last_words())),
                 },
-                said = agent.next() => match said {
+                said = agent.next(), if new_agent.is_terminated() => match said {
                     Said::Event(AgentEvent::Failed { causes }) => last_cause = causes.into_iter().next(),
                     Said::Event(AgentEvent::Listening) => {}
                     Said::Log(line) => self.reporter.log(Role::Agent, line),
-                    Said::Ended => {
-                        let reason = last_cause.take();
-                        match self.new_agent(session, &mut deaths, reason).await {
-                            Ok(()) => {}
-                            Err(failure) => {
-                                let stopped = timeout(TARGET_SEEN, &mut target_end).await.is_ok();
-                                return End::Lost(match stopped {
-                                    true => target_stopped(&session.target),
-                                    false => failure,
-                                });
-                            }
-                        }
+                    Said::Ended if deaths.one_too_many() => {
+                        let failure = agents_end(agent.last_words());
+                        break without_agent(failure, target, target_end).await;
                     }
+                    Said::Ended => new_agent.set(replacement.of(agent.id.clone()).fuse()),
                 },
-                () = &mut target_end => return End::Lost(target_stopped(&session.target)),
+                made = &mut new_agent => match made {
+                    Ok(made) => {
+                        *agent = made;
+                        self.reporter.say(&Event::AgentRestarted { reason: last_cause.take() });
+                    }
+                    Err(failure) => break without_agent(failure, target, target_end).await,
+                },
+                () = &mut target_end => break End::Lost(target_stopped(target)),
                 // What others left is no concern of this session's user.
                 _ = &mut sweep, if !swept => swept = true,
-                () = &mut app_end, if staying => return End::App,
+                () = &mut app_end, if staying => break End::App,
             }
-        }
+        };
+        (end, !new_agent.is_terminated())
     }
 
     async fn app_goes_on(&self, engine: &Engine) -> bool {
         clean::running_apps(engine, &self.plan.session).await.is_ok_and(|apps| !apps.is_empty())
     }
 
-    /// Starts another agent in the place of one that has ended.
-    async fn new_agent(
-        &self,
-        session: &mut Session,
-        deaths: &mut Deaths,
-        reason: Option<String>,
-    ) -> Result<(), Failure> {
-        let cannot = || Failure::new("the agent beside the target keeps ending");
-        if deaths.one_too_many() {
-            let words = session.agent.last_words().iter();
-            return Err(words.fold(cannot(), Failure::because));
-        }
-        let _ = timeout(LEAVING, clean::removed(&session.engine, &session.agent.id)).await;
-        if !target::still_runs(&session.engine, &session.target).await {
-            return Err(target_stopped(&session.target));
-        }
-        let common =
-            Common { engine: &session.engine, session: &self.plan.session, image: &session.image };
-        let sidecar = session.proxy.id.clone();
-        session.agent =
-            bring_up::start_agent(&common, self.plan, &session.target, &sidecar, &session.token)
-                .await?;
-        self.reporter.say(&Event::AgentRestarted { reason });
-        Ok(())
-    }
-
     /// Ends the session; afterwards nothing of it is in the engine.
-    async fn finish(&self, mut session: Session, end: End) -> Result<(), Failure> {
+    async fn finish(
+        &self,
+        mut session: Session,
+        end: End,
+        agent_on_its_way: bool,
+    ) -> Result<(), Failure> {
         let began = Instant::now();
-        let late_arrivals = matches!(end, End::FrontGone | End::Interrupted);
+        let late_arrivals = agent_on_its_way || matches!(end, End::FrontGone | End::Interrupted);
         let stop_app = matches!(end, End::FrontGone | End::Lost(_));
         if let End::Lost(failure) = end {
             self.reporter.say(&Event::Lost(failure));
@@ -289,11 +268,9 @@ impl Keeper<'_> {
                 false => Ok(()),
             }
         });
-        if !left || stopped.is_err() {
-            clean::clean(&engine, &self.plan.session).await?;
-        }
         if late_arrivals {
-            tokio::time::sleep(LATE_ARRIVALS).await;
+            clean::clean_late_arrivals(&engine, &self.plan.session).await?;
+        } else if !left || stopped.is_err() {
             clean::clean(&engine, &self.plan.session).await?;
         }
         self.reporter.say(&Event::Cleaned { took: millis(began.elapsed()) });
@@ -327,6 +304,14 @@ async fn leave(session: &mut Session) -> bool {
     timeout(LEAVING, both).await.is_ok_and(|((), agent)| agent.is_ok())
 }
 
+/// The end of a session that has no agent: because of its target, if that ends as well.
+async fn without_agent(failure: Failure, target: &Target, target_end: impl Future) -> End {
+    End::Lost(match timeout(TARGET_SEEN, target_end).await {
+        Ok(_) => target_stopped(target),
+        Err(_) => failure,
+    })
+}
+
 /// The end of all of the session's app containers.
 async fn apps_end(engine: &Engine, plan: &Plan) {
     while let Ok(apps) = clean::running_apps(engine, &plan.session).await {
@@ -342,29 +327,6 @@ fn sidecar_ended(last_words: &[String]) -> Failure {
     last_words.iter().fold(failure, Failure::because)
 }
 
-/// When agents died.
-#[derive(Default)]
-struct Deaths(VecDeque<Instant>);
-
-impl Deaths {
-    fn one_too_many(&mut self) -> bool {
-        let (most, within) = AGENT_DEATHS;
-        self.0.push_back(Instant::now());
-        while self.0.front().is_some_and(|death| death.elapsed() > within) {
-            self.0.pop_front();
-        }
-        self.0.len() > most
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn three_deaths_a_minute_are_borne_and_a_fourth_is_not() {
-        let mut deaths = Deaths::default();
-        assert!(!(0..3).any(|_| deaths.one_too_many()));
-        assert!(deaths.one_too_many());
-    }
-}
+#[path = "keeper_tests.rs"]
+mod tests;

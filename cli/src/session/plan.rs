@@ -95,6 +95,21 @@ impl Plan {
         self.rehomed.hosts.iter().any(|(_, address)| address == HOST_GATEWAY)
     }
 
+    /// The user's flags for names that the target's settings overrule, in a sentence.
+    pub fn overruled_dns(&self) -> Option<String> {
+        let Rehomed { dns, dns_search, dns_options, .. } = &self.rehomed;
+        let given = [("--dns", dns), ("--dns-search", dns_search), ("--dns-option", dns_options)];
+        let given: Vec<&str> =
+            given.into_iter().filter(|(_, list)| !list.is_empty()).map(|(flag, _)| flag).collect();
+        (self.remote_dns && !given.is_empty()).then(|| {
+            format!(
+                "the app gets the target's resolv.conf instead of {}: give mirrord \
+                 --no-remote-dns to have yours",
+                given.join(" and ")
+            )
+        })
+    }
+
     /// Lines of /etc/hosts: `--add-host`, and the container's own name if the user gave it one.
     fn hosts(&self, learned: &Learned) -> Vec<String> {
         let added = self.rehomed.hosts.iter().filter_map(|(name, address)| {
@@ -165,6 +180,24 @@ mod tests {
         let expected = ["10.0.0.1\tdb", "172.17.0.1\there", "172.17.0.3\tweb.shop web"];
         assert_eq!(plan.hosts(&learned), expected);
         assert_eq!(plan.hosts(&Learned::default()), ["10.0.0.1\tdb"]);
+    }
+
+    #[test]
+    fn the_users_flags_for_names_are_overruled_by_the_target_unless_it_has_no_say() {
+        let list = |text: &str| vec![text.to_owned()];
+        let mut plan =
+            plan(Rehomed { dns: list("1.1.1.1"), dns_search: list("shop"), ..Rehomed::default() });
+        let told = plan.overruled_dns().expect("a warning");
+        assert_eq!(
+            told,
+            "the app gets the target's resolv.conf instead of --dns and --dns-search: give mirrord \
+             --no-remote-dns to have yours"
+        );
+        plan.remote_dns = false;
+        assert_eq!(plan.overruled_dns(), None);
+        plan.remote_dns = true;
+        plan.rehomed = Rehomed::default();
+        assert_eq!(plan.overruled_dns(), None);
     }
 
     #[test]

@@ -1,0 +1,82 @@
+use std::os::unix::net::UnixListener;
+use std::task::Poll;
+
+use futures_util::stream;
+use mirrord_protocol::Token;
+use mirrord_protocol::control::{Incoming, IncomingMode};
+
+use super::*;
+use crate::docker_run::Rehomed;
+use crate::engine::Endpoint;
+use crate::engine::attached::Attached;
+use crate::session::SessionId;
+use crate::session::containers::Running;
+
+fn plan(endpoint: Endpoint) -> Plan {
+    Plan {
+        session: SessionId::random().expect("random"),
+        endpoint,
+        target: "web".to_owned(),
+        app_image: "img".to_owned(),
+        rehomed: Rehomed::default(),
+        incoming: Incoming { mode: IncomingMode::Mirror, ports: vec![], ignore_ports: vec![] },
+        outgoing_tcp: true,
+        outgoing_udp: true,
+        remote_dns: true,
+        env: true,
+        log: "warn".to_owned(),
+    }
+}
+
+fn session(engine: &Engine, agent: Attached) -> Session {
+    Session {
+        engine: engine.clone(),
+        target: Target {
+            id: "web".to_owned(),
+            name: "web".to_owned(),
+            hostname: "web".to_owned(),
+            domainname: None,
+            address: None,
+            pid: 1,
+            pid_mode: String::new(),
+        },
+        proxy: Running::new("proxy".to_owned(), Attached::to_nothing(stream::pending())),
+        agent: Running::new("agent".to_owned(), agent),
+        token: Token::new("t"),
+        image: "mirrord".to_owned(),
+    }
+}
+
+fn front(pipe: pipe::Receiver) -> io::Result<Front> {
+    Ok(Front {
+        lines: BufReader::new(pipe).lines(),
+        gone: false,
+        terminate: signal(SignalKind::terminate())?,
+        interrupt: signal(SignalKind::interrupt())?,
+        hang_up: signal(SignalKind::hangup())?,
+    })
+}
+
+#[tokio::test]
+async fn the_fronts_end_is_heard_while_a_new_agent_is_on_its_way() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let socket = folder.path().join("docker.sock");
+    // An engine that never answers.
+    let _silent = UnixListener::bind(&socket).expect("a socket");
+    let host = format!("unix://{}", socket.display());
+    let plan = plan(Endpoint { host, source: "-H".to_owned() });
+    let engine = Engine::new(&plan.endpoint).expect("an engine");
+    let (front_tx, front_rx) = pipe::pipe().expect("a pipe");
+    let mut front_tx = Some(front_tx);
+    let agent = Attached::to_nothing(stream::poll_fn(move |_| {
+        front_tx.take();
+        Poll::Ready(None)
+    }));
+    let mut session = session(&engine, agent);
+    let front = front(front_rx).expect("signals");
+    let mut keeper = Keeper { plan: &plan, reporter: &Reporter, front };
+    let served = timeout(Duration::from_secs(1), keeper.serve(&mut session)).await;
+    let (end, agent_on_its_way) = served.expect("it hears the front");
+    assert!(matches!(end, End::FrontGone));
+    assert!(agent_on_its_way);
+}
