@@ -54,12 +54,27 @@ fn main() -> ExitCode {
 }
 
 fn misuse(words: &[OsString], error: &clap::Error) -> ExitCode {
-    let _ = error.print();
+    // Without a word the whole help is shown: there is no one sentence to it.
+    if !error.use_stderr() || words.len() < 2 {
+        let _ = error.print();
+    } else {
+        Progress::new(Voice::of(&Options::default())).failure(&explain(error));
+    }
     match error.use_stderr() {
         false => ExitCode::SUCCESS,
         true if args::is_run_front(words) => ExitCode::from(exit::NOTHING_RAN),
         true => ExitCode::from(exit::MISUSE),
     }
+}
+
+/// The parser's error in our form: its first paragraph, and its tip as the hint.
+fn explain(error: &clap::Error) -> Failure {
+    let text = error.render().to_string();
+    let sentence: Vec<&str> =
+        text.lines().take_while(|line| !line.trim().is_empty()).map(str::trim).collect();
+    let sentence = sentence.join(" ");
+    let tip = text.lines().find_map(|line| line.trim().strip_prefix("tip: "));
+    Failure::new(sentence.trim_start_matches("error: ")).hint(tip.unwrap_or("see mirrord --help"))
 }
 
 /// `mirrord container [OPTIONS] -- docker run …`: the options may stand on either side.

@@ -89,13 +89,8 @@ fn an_option_that_is_not_understood() {
     assert_snapshot!(told("--steel docker run img"), @r#"
     exit 125
     --- stderr
-    error: unexpected argument '--steel' found
-
-      tip: a similar argument exists: '--steal'
-
-    Usage: mirrord --steal <COMMAND>
-
-    For more information, try '--help'.
+    mirrord: error: unexpected argument '--steel' found
+    hint: a similar argument exists: '--steal'
     "#);
 }
 
@@ -114,11 +109,8 @@ fn a_command_that_does_not_exist() {
     assert_snapshot!(told("nosuch"), @r#"
     exit 2
     --- stderr
-    error: unrecognized subcommand 'nosuch'
-
-    Usage: mirrord [OPTIONS] <COMMAND>
-
-    For more information, try '--help'.
+    mirrord: error: unrecognized subcommand 'nosuch'
+    hint: see mirrord --help
     "#);
 }
 

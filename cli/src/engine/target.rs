@@ -59,6 +59,12 @@ pub enum TargetError {
         /// Its name.
         name: String,
     },
+    /// It has nobody to talk to.
+    #[error("the container {name} has no network")]
+    NoNetwork {
+        /// Its name.
+        name: String,
+    },
     /// It belongs to a session.
     #[error("the container {name} belongs to a session of mirrord")]
     Ours {
@@ -87,6 +93,11 @@ impl From<TargetError> for Failure {
                 failure.hint(format!("start it: docker start {name}"))
             }
             TargetError::HostNetwork { .. } => failure.hint("give the target a network of its own"),
+            TargetError::NoNetwork { name } => {
+                failure.hint(format!(
+                    "give it one: docker network disconnect none {name}; docker network connect NETWORK {name}"
+                ))
+            }
             TargetError::Ours { .. } => failure.hint("name the container that the session is for"),
             TargetError::Engine(error) => error.into(),
         }
@@ -109,7 +120,10 @@ fn not_found_hint(name: &str, running: &[String]) -> String {
 pub async fn find(engine: &Engine, name: &str) -> Result<Target, TargetError> {
     let doing = format!("cannot look at the container {name:?}");
     match inspect(engine, name).await {
-        Ok(found) => check(found),
+        Ok(found) => {
+            let network = network_of(engine, &found).await;
+            check(found, &network)
+        }
         Err(error) => {
             let error = engine.explain(&doing, error);
             if error.message().to_lowercase().contains("multiple ids found") {
@@ -133,6 +147,25 @@ async fn inspect(
     name: &str,
 ) -> Result<ContainerInspectResponse, bollard::errors::Error> {
     engine.api().inspect_container(name, None::<InspectContainerOptions>).await
+}
+
+/// The network mode of the container that owns the network of this one.
+async fn network_of(engine: &Engine, container: &ContainerInspectResponse) -> String {
+    let mut mode = network_mode(container);
+    // The engine lets nobody join a ring; the bound is for what changes while we look.
+    for _ in 0..8 {
+        let Some(owner) = mode.strip_prefix("container:") else { break };
+        match inspect(engine, owner).await {
+            Ok(owner) => mode = network_mode(&owner),
+            Err(_) => break,
+        }
+    }
+    mode
+}
+
+fn network_mode(container: &ContainerInspectResponse) -> String {
+    let host = container.host_config.as_ref();
+    host.and_then(|host| host.network_mode.clone()).unwrap_or_default()
 }
 
 /// Whether the target still runs as it did when it was found.
@@ -166,7 +199,7 @@ async fn running(engine: &Engine, all: bool) -> Result<Vec<(String, String)>, En
     Ok(list)
 }
 
-fn check(found: ContainerInspectResponse) -> Result<Target, TargetError> {
+fn check(found: ContainerInspectResponse, network: &str) -> Result<Target, TargetError> {
     let id = found.id.unwrap_or_default();
     let name = found.name.unwrap_or_default().trim_start_matches('/').to_owned();
     let config = found.config.unwrap_or_default();
@@ -183,8 +216,10 @@ fn check(found: ContainerInspectResponse) -> Result<Target, TargetError> {
     if config.labels.as_ref().is_some_and(|labels| labels.contains_key(SESSION_LABEL)) {
         return Err(TargetError::Ours { name });
     }
-    if host.network_mode.as_deref() == Some("host") {
-        return Err(TargetError::HostNetwork { name });
+    match network {
+        "host" => return Err(TargetError::HostNetwork { name }),
+        "none" => return Err(TargetError::NoNetwork { name }),
+        _ => {}
     }
     let host_pid = host.pid_mode.as_deref() == Some("host");
     let networks = found.network_settings.and_then(|settings| settings.networks);

@@ -91,7 +91,13 @@ impl BringUp<'_> {
                 Ok::<_, Failure>(running)
             },
         );
-        let (proxy, agent) = (proxy?, agent?);
+        let proxy = proxy?;
+        let agent = match agent {
+            Err(_) if !target::still_runs(&engine, &target).await => {
+                return Err(target_stopped(&target));
+            }
+            agent => agent?,
+        };
         let mut session = Session { engine: engine.clone(), target, proxy, agent, token, image };
         let described = self.until_ready(&mut session).await?;
         self.reporter.say(&Event::Ready {
