@@ -192,6 +192,12 @@ impl<'lab> Recipe<'lab> {
         let shell = Shell { probe: take_probe(&mut child)?, child };
         let container = Container { lab: self.lab, name: self.name, probe: Some(shell) };
         container.probe().ready().with_context(|| container.name.clone())?;
+        // It may speak before the engine has written down that it runs, and is listed then.
+        wait::until(&format!("{} among the running", container.name), || {
+            let name = format!("name=^{}$", container.name);
+            let listed = container.lab.docker.run(&["ps", "-q", "--filter", &name])?;
+            Ok((!listed.trim().is_empty()).then_some(()))
+        })?;
         Ok(container)
     }
 }
