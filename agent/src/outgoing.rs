@@ -2,12 +2,12 @@
 
 use std::cell::Cell;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use mirrord_protocol::frame::Errno;
-use mirrord_tunnel::datagrams::receive;
+use mirrord_tunnel::datagrams::{connected, receive};
 use mirrord_tunnel::{Answers, Stream};
 use socket2::SockRef;
 use tokio::net::{TcpStream, UdpSocket};
@@ -19,27 +19,27 @@ const UDP_IDLE: Duration = Duration::from_secs(120);
 
 /// Connects a stream of the app to where it was going.
 pub(crate) async fn connect(stream: Stream, to: SocketAddr) {
-    let connected = tokio::select! {
-        connected = TcpStream::connect(to) => connected,
+    let connection = tokio::select! {
+        connection = TcpStream::connect(to) => connection,
         () = stream.broken() => return,
     };
-    match connected {
+    match connection {
         Ok(socket) => {
             stream.accept();
             stream.relay(socket, Answers::Sent).await;
         }
         Err(error) => {
             debug!(%to, %error, "connecting failed");
-            stream.refuse(errno(&error));
+            stream.refuse(Errno::of(&error));
         }
     }
 }
 
 /// Sends a flow of the app's datagrams to where they were going, and what comes back.
 pub(crate) fn datagrams(tasks: &TaskTracker, stream: Stream, to: SocketAddr) {
-    let socket = match udp_socket(to) {
+    let socket = match connected(to, |_| Ok(())) {
         Ok(socket) => Rc::new(socket),
-        Err(error) => return stream.refuse(errno(&error)),
+        Err(error) => return stream.refuse(Errno::of(&error)),
     };
     let used = Rc::new(Cell::new(Instant::now()));
     let (sender, sent) = (socket.clone(), used.clone());
@@ -72,19 +72,4 @@ async fn answers(socket: &UdpSocket, stream: &Stream, used: &Cell<Instant>) {
             Ok(Err(_)) | Err(_) => return,
         }
     }
-}
-
-fn udp_socket(to: SocketAddr) -> io::Result<UdpSocket> {
-    let any = match to {
-        SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
-        SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
-    };
-    let socket = std::net::UdpSocket::bind(any)?;
-    socket.set_nonblocking(true)?;
-    socket.connect(to)?;
-    UdpSocket::from_std(socket)
-}
-
-fn errno(error: &io::Error) -> Errno {
-    Errno(error.raw_os_error().unwrap_or(nix::libc::EIO))
 }

@@ -39,6 +39,13 @@ impl fmt::Display for StreamId {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Errno(pub i32);
 
+impl Errno {
+    /// The number behind an error of a system call; EIO (5) for one that has none.
+    pub fn of(error: &std::io::Error) -> Self {
+        Self(error.raw_os_error().unwrap_or(5))
+    }
+}
+
 /// One message of the tunnel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Frame {

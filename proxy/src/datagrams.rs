@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use mirrord_netns::MARK_DIRECT;
 use mirrord_protocol::control::Protocol;
 use mirrord_protocol::frame::{Delivery, Open, OrigDst};
 use mirrord_tunnel::Stream;
-use mirrord_tunnel::datagrams::{Readiness, receive};
+use mirrord_tunnel::datagrams::{Readiness, connected, receive};
 use socket2::SockRef;
 use tokio::net::UdpSocket;
 use tracing::{debug, warn};
@@ -170,7 +170,7 @@ impl Datagrams {
     }
 
     fn open_direct(self: &Rc<Self>, app: SocketAddr, to: SocketAddr) -> Option<Flow> {
-        let socket = match direct_socket(to) {
+        let socket = match connected(to, |socket| SockRef::from(socket).set_mark(MARK_DIRECT)) {
             Ok(socket) => Rc::new(socket),
             Err(error) => {
                 debug!(%to, %error, "a datagram could not go out directly");
@@ -261,16 +261,4 @@ impl Flow {
             self.questions.iter().position(|question| names::id(question) == names::id(answer))?;
         self.questions.remove(at)
     }
-}
-
-fn direct_socket(to: SocketAddr) -> io::Result<UdpSocket> {
-    let any = match to {
-        SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
-        SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
-    };
-    let socket = std::net::UdpSocket::bind(any)?;
-    SockRef::from(&socket).set_mark(MARK_DIRECT)?;
-    socket.set_nonblocking(true)?;
-    socket.connect(to)?;
-    UdpSocket::from_std(socket)
 }

@@ -34,7 +34,7 @@ pub(crate) async fn connect(
         Ok(None) => {}
         Err(error) => {
             debug!(%client, %app, %error, "the app does not take a client");
-            stream.refuse(Errno(error.raw_os_error().unwrap_or(nix::libc::EIO)));
+            stream.refuse(Errno::of(&error));
         }
     }
 }

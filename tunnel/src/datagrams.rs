@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 
 use tokio::io::unix::AsyncFd;
@@ -55,6 +56,26 @@ impl Readiness {
     ) -> io::Result<T> {
         self.take(|| with_buffer(&mut take)).await
     }
+}
+
+/// A socket that speaks to `to` alone, from the address that the kernel chooses; `prepare` sets
+/// what must be set before it does.
+///
+/// # Errors
+/// What socket(2), bind(2), connect(2) or `prepare` fail with.
+pub fn connected(
+    to: SocketAddr,
+    prepare: impl FnOnce(&std::net::UdpSocket) -> io::Result<()>,
+) -> io::Result<UdpSocket> {
+    let any = match to {
+        SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+        SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
+    };
+    let socket = std::net::UdpSocket::bind(any)?;
+    prepare(&socket)?;
+    socket.set_nonblocking(true)?;
+    socket.connect(to)?;
+    UdpSocket::from_std(socket)
 }
 
 /// Waits for a datagram and hands it to `act`.

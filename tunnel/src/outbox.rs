@@ -35,24 +35,12 @@ pub(crate) struct Ticket(Option<u64>);
 impl Outbox {
     /// Queues a frame behind those of its stream.
     pub(crate) fn push(&self, frame: Bytes) {
-        let mut inner = self.inner.borrow_mut();
-        if inner.closed {
-            return;
-        }
-        inner.bytes += frame.len();
-        inner.frames.push_back(frame);
-        inner.wake_writer();
+        self.inner.borrow_mut().add(frame, |inner| &mut inner.frames);
     }
 
     /// Queues a frame that may overtake all others.
     pub(crate) fn push_urgent(&self, frame: Bytes) {
-        let mut inner = self.inner.borrow_mut();
-        if inner.closed {
-            return;
-        }
-        inner.bytes += frame.len();
-        inner.urgent.push_back(frame);
-        inner.wake_writer();
+        self.inner.borrow_mut().add(frame, |inner| &mut inner.urgent);
     }
 
     /// Whether a stream may add data; if not, it is woken when it may.
@@ -129,7 +117,12 @@ impl Outbox {
 }
 
 impl Inner {
-    fn wake_writer(&mut self) {
+    fn add(&mut self, frame: Bytes, queue: impl FnOnce(&mut Self) -> &mut VecDeque<Bytes>) {
+        if self.closed {
+            return;
+        }
+        self.bytes += frame.len();
+        queue(self).push_back(frame);
         if let Some(writer) = self.writer.take() {
             writer.wake();
         }
