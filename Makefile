@@ -1,10 +1,11 @@
-# setup    what building and testing need and this machine lacks
-# build    dist/mirrord: one static executable
-# check    format, lints and unit tests; no engine, about a minute
-# test     everything that this machine can run, against a real Docker Engine
-# bench    figures against a direct connection and against two bare relays
-# demo     the product in a minute, narrated
-# clean    what was built
+# setup         what building and testing need and this machine lacks
+# build         dist/mirrord: one static executable
+# check         format, lints and unit tests; no engine, about a minute
+# test          everything that this machine can run, against a real Docker Engine
+# test-cluster  everything that takes a Kubernetes cluster, on the one of KUBECONFIG
+# bench         figures against a direct connection and against two bare relays
+# demo          the product in a minute, narrated
+# clean         what was built
 
 SHELL := /bin/bash
 export PATH := $(HOME)/.cargo/bin:/usr/local/go/bin:$(PATH)
@@ -14,7 +15,7 @@ export RUST_BACKTRACE ?= 0
 target := $(or $(CARGO_TARGET_DIR),target)
 out := $(target)/x86_64-unknown-linux-gnu/dist
 
-.PHONY: setup build build-tests check test bench demo clean
+.PHONY: setup build build-tests check test test-cluster bench bench-cluster demo clean
 
 setup:
 	tests/setup
@@ -39,10 +40,25 @@ test:
 	tests/images
 	cargo test -p mirrord-tests --no-fail-fast
 
+test-cluster: build build-tests
+	tests/cluster-ready
+	tests/engine
+	tests/images
+	tests/cluster-images
+	cargo test -p mirrord-tests --test cluster --no-fail-fast
+
 bench: build build-tests
 	tests/engine
 	tests/images probe
 	$(out)/bench
+	@if [ -n "$$KUBECONFIG" ]; then $(MAKE) --no-print-directory bench-cluster; fi
+
+bench-cluster: build build-tests
+	tests/cluster-ready
+	tests/engine
+	tests/images probe
+	tests/cluster-images probe
+	$(out)/bench cluster
 
 demo:
 	tests/setup demo

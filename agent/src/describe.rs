@@ -1,12 +1,19 @@
 //! Who the target is.
 
-use std::fs;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use mirrord_netns::addresses::addresses;
+use mirrord_netns::enter::Place;
 use mirrord_protocol::frame::{Description, MAX_FRAME};
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
+use nix::sys::stat::Mode;
 use tracing::warn;
+
+use crate::target::Target;
 
 /// Bytes of one of the target's files; all parts together must fit into one frame.
 const MAX_FILE: usize = MAX_FRAME / 16;
@@ -14,12 +21,14 @@ const MAX_FILE: usize = MAX_FRAME / 16;
 const MAX_ENVIRON: usize = MAX_FRAME / 4 * 3;
 
 /// What the proxy makes the app look like. What can't be read stays empty.
-pub(crate) fn describe(pid: u32, env: bool) -> Description {
-    let process = PathBuf::from(format!("/proc/{pid}"));
+pub(crate) fn describe(target: &Target, env: bool) -> Description {
+    let process = target.pid().map(|pid| PathBuf::from(format!("/proc/{pid}")));
     let addresses = addresses().unwrap_or_else(|error| {
         warn!(%error, "the target's addresses are unknown");
         Vec::new()
     });
+    let file = |name| file_of(target, process.as_deref(), name).unwrap_or_default();
+    let environ = process.as_deref().filter(|_| env).map(|process| process.join("environ"));
     Description {
         hostname: nix::unistd::gethostname()
             .map(|name| name.to_string_lossy().into_owned())
@@ -29,30 +38,48 @@ pub(crate) fn describe(pid: u32, env: bool) -> Description {
             .filter(|address| !address.loopback)
             .map(|address| (address.ip, address.prefix))
             .collect(),
-        resolv_conf: of_target(&process, "etc/resolv.conf"),
-        hosts: of_target(&process, "etc/hosts"),
-        environ: if env {
-            read(&process.join("environ"), MAX_ENVIRON).unwrap_or_default()
-        } else {
-            Bytes::new()
-        },
+        resolv_conf: file("etc/resolv.conf"),
+        hosts: file("etc/hosts"),
+        environ: environ
+            .and_then(|path| read(&path, MAX_ENVIRON, |path| File::open(path)))
+            .unwrap_or_default(),
     }
 }
 
-/// A file as the target sees it; else our own, which the engine shares with it.
-fn of_target(process: &Path, file: &str) -> Bytes {
-    read(&process.join("root").join(file), MAX_FILE)
-        .or_else(|| read(&Path::new("/").join(file), MAX_FILE))
-        .unwrap_or_default()
+/// A file as the target sees it; else our own, if our namespaces are the target's: all containers
+/// of a pod, and all that join a container's network, have the same.
+fn file_of(target: &Target, process: Option<&Path>, name: &str) -> Option<Bytes> {
+    let of_process =
+        process.and_then(|process| read(Path::new(name), MAX_FILE, |name| open_in(process, name)));
+    let own = || read(&Path::new("/").join(name), MAX_FILE, |path| File::open(path));
+    of_process.or_else(|| if target.place == Place::Own { own() } else { None })
 }
 
-fn read(path: &Path, max: usize) -> Option<Bytes> {
-    match fs::read(path) {
-        Ok(bytes) if bytes.len() > max => {
-            warn!(?path, bytes = bytes.len(), "too large to send");
+/// Opens a file below the root of a process, whatever links stand there: they are the target's.
+fn open_in(process: &Path, name: &Path) -> io::Result<File> {
+    let root = process.join("root");
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let folder = open(&root, flags, Mode::empty())?;
+    let how = OpenHow::new()
+        .flags(OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)
+        .resolve(ResolveFlag::RESOLVE_IN_ROOT);
+    match openat2(folder, name, how) {
+        Ok(file) => Ok(file.into()),
+        // An engine whose rules for system calls are older than this one.
+        Err(Errno::ENOSYS | Errno::EPERM) => File::open(root.join(name)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn read(path: &Path, max: usize, open: impl FnOnce(&Path) -> io::Result<File>) -> Option<Bytes> {
+    let mut bytes = Vec::new();
+    let file = open(path);
+    match file.and_then(|file| file.take(max as u64 + 1).read_to_end(&mut bytes)) {
+        Ok(_) if bytes.len() > max => {
+            warn!(?path, max, "too large to send");
             None
         }
-        Ok(bytes) => Some(bytes.into()),
+        Ok(_) => Some(bytes.into()),
         Err(error) => {
             warn!(?path, %error, "not readable");
             None

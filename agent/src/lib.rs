@@ -1,23 +1,32 @@
-//! The target-side process: born in the target's namespaces, it does there what the proxy asks.
+//! The target-side process: in the target's namespaces it does what the proxy asks. It was born
+//! in them, or a thread of it for each target enters them.
 //!
 //! ```text
-//!   proxy ══ tunnel ══► serve ─┬─ describe   who the target is: names, addresses, environment
-//!                              ├─ outgoing   the app's connections and datagrams leave from here
-//!                              ├─ steal      new connections to a port go to the app
-//!                              └─ mirror     a copy of them goes to the app
+//!          main thread                    a thread for each target, in its namespaces
+//!   ┌─────────────────────────┐     ┌───────────────────────────────────────────────────────────┐
+//!   │ door ► serve ► targets ─┼────►│ beside ► session ─┬─ describe   who it is: names, variables │
+//!   │        token? which?    │     │                   ├─ outgoing   the app's calls leave here  │
+//!   └─────────────────────────┘     │                   ├─ steal      a port's clients go to us   │
+//!                                   │                   └─ mirror     a copy of them does         │
+//!                                   └───────────────────────────────────────────────────────────┘
 //! ```
 //!
 //! It changes nothing that outlives it, and it ends by itself when its session is gone.
 
 #![forbid(unsafe_code)]
 
+mod beside;
 mod clients;
 mod describe;
+mod door;
 mod mirror;
 mod outgoing;
+mod pause;
 mod serve;
 mod session;
 mod steal;
+mod target;
+mod targets;
 
 use std::io::{BufRead, Write};
 use std::process::ExitCode;

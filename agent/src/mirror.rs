@@ -3,12 +3,13 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use bytes::Bytes;
+use mirrord_netns::TargetNet;
 use mirrord_netns::capture::Capture;
 use mirrord_netns::reassembly::{Event, FlowId, Flows, Limits};
 use mirrord_protocol::control::Protocol;
@@ -71,9 +72,9 @@ impl Mirror {
     pub(crate) fn start(
         tunnel: &Tunnel,
         tasks: &TaskTracker,
-        own: &[IpAddr],
+        target: &TargetNet,
     ) -> anyhow::Result<Rc<Self>> {
-        let capture = Capture::open(own).context("copying the target's traffic")?;
+        let capture = Capture::open(target).context("copying the target's traffic")?;
         let readiness = Readiness::of(&capture)?;
         let mirror = Rc::new(Self {
             capture: RefCell::new(capture),

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -10,17 +10,17 @@ use mirrord_protocol::frame::Errno;
 use mirrord_tunnel::datagrams::{connected, receive};
 use mirrord_tunnel::{Answers, Stream};
 use socket2::SockRef;
-use tokio::net::{TcpStream, UdpSocket};
+use tokio::net::{TcpSocket, TcpStream, UdpSocket};
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
 /// A flow that carries nothing for so long is over; nf_conntrack forgets UDP streams after 120 s.
 const UDP_IDLE: Duration = Duration::from_secs(120);
 
-/// Connects a stream of the app to where it was going.
-pub(crate) async fn connect(stream: Stream, to: SocketAddr) {
+/// Connects a stream of the app to where it was going, from `source` if there is one.
+pub(crate) async fn connect(stream: Stream, source: Option<Ipv4Addr>, to: SocketAddr) {
     let connection = tokio::select! {
-        connection = TcpStream::connect(to) => connection,
+        connection = dial(source, to) => connection,
         () = stream.broken() => return,
     };
     match connection {
@@ -33,6 +33,13 @@ pub(crate) async fn connect(stream: Stream, to: SocketAddr) {
             stream.refuse(Errno::of(&error));
         }
     }
+}
+
+async fn dial(source: Option<Ipv4Addr>, to: SocketAddr) -> io::Result<TcpStream> {
+    let Some(source) = source else { return TcpStream::connect(to).await };
+    let socket = TcpSocket::new_v4()?;
+    socket.bind((source, 0).into())?;
+    socket.connect(to).await
 }
 
 /// Sends a flow of the app's datagrams to where they were going, and what comes back.

@@ -1,78 +1,72 @@
-//! Accepts tunnels on the shared socket and ends when the session is gone.
+//! Lets tunnels in, and ends when the session is gone.
 
-use std::fs;
-use std::io;
-use std::os::fd::AsFd;
-use std::os::unix::fs::PermissionsExt;
+use std::cell::RefCell;
+use std::io::Read;
+use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::Context;
-use mirrord_protocol::control::{AGENT_SOCKET, AgentConfig, AgentEvent};
-use mirrord_tunnel::{HandshakeError, Socket, UnixPipe};
-use tokio::io::AsyncReadExt;
-use tokio::net::UnixListener;
-use tokio::net::unix::pipe;
+use mirrord_protocol::Token;
+use mirrord_protocol::control::{AgentConfig, AgentEvent};
+use mirrord_tunnel::{HandshakeError, accept};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use crate::session::Session;
+use crate::door::{Caller, Door};
+use crate::pause::or_pause;
+use crate::targets::{CallersTx, Targets};
 
 /// So many peers may be without a token yet; the next one is turned away.
 const WAITING_ROOM: usize = 16;
-/// How long the agent waits for a new tunnel once the CLI is gone as well.
-const ALONE: Duration = Duration::from_secs(1);
+/// Ends of threads that wait to be noticed.
+const ENDS: usize = 16;
+
+/// Somebody with the token, and the way to the target that was asked for.
+type Admitted = (Caller, CallersTx);
 
 /// Serves tunnels until there was none for the configured time, or the CLI is gone with them.
 pub(crate) async fn serve(config: AgentConfig) -> anyhow::Result<()> {
-    let listener = listen(AGENT_SOCKET)?;
-    crate::say(&AgentEvent::Listening);
+    let door = Door::open(config.door)?;
     let mut patience = Duration::from_secs(config.idle_timeout);
+    let (patience_tx, patience_rx) = watch::channel(patience);
+    let (ended_tx, mut ended_rx) = mpsc::channel(ENDS);
+    let targets = Rc::new(RefCell::new(Targets::new(&config, patience_rx, ended_tx)));
+    let mut cli_gone = cli_gone().context("watching the CLI")?;
+    crate::say(&AgentEvent::Listening);
     let mut idle_since = Instant::now();
-    let mut waiting: JoinSet<Result<Socket<UnixPipe>, HandshakeError>> = JoinSet::new();
-    let mut tunnel = JoinSet::new();
-    let cli_gone = cli_gone();
-    tokio::pin!(cli_gone);
+    let mut waiting: JoinSet<Result<Admitted, HandshakeError>> = JoinSet::new();
     let mut alone = false;
     loop {
+        let idle = targets.borrow_mut().is_empty();
         tokio::select! {
-            accepted = listener.accept() => {
-                let pipe = match accepted.and_then(|(pipe, _)| UnixPipe::from_tokio(pipe)) {
-                    Ok(pipe) => pipe,
-                    Err(error) => {
-                        // Out of file descriptors, most likely: the proxy tries again.
-                        warn!(%error, "accepting a tunnel failed");
-                        tokio::time::sleep(Duration::from_millis(50)).await;
-                        continue;
-                    }
-                };
+            accepted = door.accept() => {
+                let Some(caller) = or_pause(accepted, "accepting a tunnel").await else { continue };
                 if waiting.len() >= WAITING_ROOM {
                     warn!("too many peers that show no token: one is turned away");
                     continue;
                 }
-                let token = config.token.clone();
-                waiting.spawn_local(async move { mirrord_tunnel::accept(pipe, &token).await });
+                waiting.spawn_local(judge(caller, config.token.clone(), targets.clone()));
             }
             Some(judged) = waiting.join_next() => match judged? {
                 Err(error) => warn!(%error, "a peer was not let in"),
-                Ok(socket) => {
-                    // A session has one proxy: a new tunnel means that the old one is dead.
-                    tunnel.shutdown().await;
-                    let session = Session::new(config.target_pid);
-                    tunnel.spawn_local(async move { session.serve(socket).await });
-                    info!("tunnel up");
-                }
+                Ok((caller, callers_tx)) => if let Err(error) = callers_tx.try_send(caller) {
+                    warn!(%error, "the target's thread takes no tunnel");
+                },
             },
-            Some(ended) = tunnel.join_next() => {
-                let reason = format!("{:#}", anyhow::Error::new(ended?));
-                info!(reason, "tunnel down");
-                idle_since = Instant::now();
+            Some(thread_idle_since) = ended_rx.recv() => {
+                idle_since = idle_since.max(thread_idle_since);
             }
-            () = &mut cli_gone, if !alone => {
+            said = &mut cli_gone, if !alone => {
+                if said == Ok(Gone::Leave) {
+                    return Ok(());
+                }
                 alone = true;
-                patience = ALONE;
+                patience = Duration::from_secs(config.alone_timeout);
+                patience_tx.send_replace(patience);
             }
-            () = tokio::time::sleep_until(idle_since + patience), if tunnel.is_empty() => {
+            () = tokio::time::sleep_until(idle_since + patience), if idle => {
                 info!("no tunnel any more: leaving");
                 return Ok(());
             }
@@ -80,23 +74,42 @@ pub(crate) async fn serve(config: AgentConfig) -> anyhow::Result<()> {
     }
 }
 
-fn listen(path: &str) -> anyhow::Result<UnixListener> {
-    // Bound under another name first: who finds the socket can connect to it.
-    let unready = format!("{path}.new");
-    let _ = fs::remove_file(&unready);
-    let listener = UnixListener::bind(&unready).with_context(|| format!("listening on {path}"))?;
-    fs::set_permissions(&unready, fs::Permissions::from_mode(0o600))?;
-    fs::rename(&unready, path).with_context(|| format!("listening on {path}"))?;
-    Ok(listener)
+/// Lets in who has the token and asks for a target that is here.
+async fn judge(
+    caller: Caller,
+    token: Token,
+    targets: Rc<RefCell<Targets>>,
+) -> Result<Admitted, HandshakeError> {
+    let pipe = caller.pipe().map_err(HandshakeError::Pipe)?;
+    let admit = |container: Option<&str>| {
+        let found = targets.borrow_mut().find(container);
+        found.map_err(|error| format!("{:#}", anyhow::Error::new(error)))
+    };
+    let (_, callers_tx) = accept(pipe, &token, admit).await?;
+    Ok((caller, callers_tx))
 }
 
-/// Waits for the end of standard input; for ever if it is no pipe.
-async fn cli_gone() {
-    let Ok(mut stdin) = stdin() else { return std::future::pending().await };
-    let mut ignored = [0; 256];
-    while matches!(stdin.read(&mut ignored).await, Ok(n) if n > 0) {}
+/// What became of the CLI.
+#[derive(Debug, PartialEq, Eq)]
+enum Gone {
+    /// Standard input has ended: it may have died, or a connection was cut.
+    Silently,
+    /// It said that the session is over.
+    Leave,
 }
 
-fn stdin() -> io::Result<pipe::Receiver> {
-    pipe::Receiver::from_owned_fd(io::stdin().as_fd().try_clone_to_owned()?)
+/// Tells when standard input ends, be it a pipe or a socket, or says anything after the
+/// configuration.
+fn cli_gone() -> std::io::Result<oneshot::Receiver<Gone>> {
+    let (gone_tx, gone_rx) = oneshot::channel();
+    let watch = move || {
+        // Another flag on the descriptor would be one on standard output too: a thread may block.
+        let gone = match std::io::stdin().lock().read(&mut [0]) {
+            Ok(1..) => Gone::Leave,
+            Ok(0) | Err(_) => Gone::Silently,
+        };
+        let _ = gone_tx.send(gone);
+    };
+    std::thread::Builder::new().name("cli".into()).spawn(watch)?;
+    Ok(gone_rx)
 }

@@ -1,25 +1,25 @@
 //! One tunnel's work: what the proxy asks, each in its own task.
 
 use std::cell::RefCell;
-use std::net::IpAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 
-use mirrord_netns::addresses::addresses;
 use mirrord_protocol::control::Protocol;
 use mirrord_protocol::frame::{Delivery, Errno, Frame, Open, OrigDst, Port};
-use mirrord_tunnel::{Events, Role, Socket, Stream, Tunnel, TunnelError, UnixPipe};
+use mirrord_tunnel::{Events, Pipe, Role, Socket, Stream, Tunnel, TunnelError};
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 use crate::mirror::Mirror;
 use crate::steal::Stealer;
+use crate::target::Target;
 use crate::{describe, outgoing};
 
 /// One tunnel and what it holds in the target's namespace; all of it goes when this is dropped.
 pub(crate) struct Session {
     tunnel: Tunnel,
     tasks: TaskTracker,
-    target_pid: u32,
+    target: Rc<Target>,
     incoming: RefCell<Taken>,
 }
 
@@ -31,17 +31,17 @@ struct Taken {
 }
 
 impl Session {
-    pub(crate) fn new(target_pid: u32) -> Self {
+    pub(crate) fn new(target: Rc<Target>) -> Self {
         Self {
             tunnel: Tunnel::new(Role::Agent),
             tasks: TaskTracker::new(),
-            target_pid,
+            target,
             incoming: RefCell::default(),
         }
     }
 
     /// Serves until the tunnel ends; says why it did.
-    pub(crate) async fn serve(self, socket: Socket<UnixPipe>) -> TunnelError {
+    pub(crate) async fn serve(self, socket: Socket<Pipe>) -> TunnelError {
         self.tunnel.drive(socket, &self).await
     }
 }
@@ -62,7 +62,7 @@ impl Events for Session {
     fn opened(&self, stream: Stream, open: Open) {
         match open {
             Open::Connect(Protocol::Tcp, OrigDst(to)) => {
-                self.tasks.spawn_local(outgoing::connect(stream, to));
+                self.tasks.spawn_local(outgoing::connect(stream, self.source_for(to), to));
             }
             Open::Connect(Protocol::Udp, OrigDst(to)) => {
                 outgoing::datagrams(&self.tasks, stream, to)
@@ -75,7 +75,7 @@ impl Events for Session {
     fn message(&self, frame: Frame) -> Result<(), TunnelError> {
         match frame {
             Frame::Describe { env } => {
-                let description = describe::describe(self.target_pid, env);
+                let description = describe::describe(&self.target, env);
                 self.tunnel.send(&Frame::Description(Box::new(description)));
             }
             Frame::Subscribe(port, delivery) => {
@@ -93,6 +93,11 @@ impl Events for Session {
 }
 
 impl Session {
+    /// Where a connection of the app must come from, if the kernel may not choose.
+    fn source_for(&self, to: SocketAddr) -> Option<Ipv4Addr> {
+        self.incoming.borrow().stealer.as_ref().and_then(|stealer| stealer.source_for(to))
+    }
+
     fn unsubscribe(&self, port: Port) {
         let taken = self.incoming.borrow();
         let stolen = taken.stealer.as_ref().map_or(Ok(()), |stealer| stealer.remove(port));
@@ -103,21 +108,26 @@ impl Session {
     }
 
     fn subscribe(&self, port: Port, delivery: Delivery) -> anyhow::Result<()> {
-        let own: Vec<IpAddr> = addresses()?.into_iter().map(|address| address.ip).collect();
         let (tunnel, tasks) = (&self.tunnel, &self.tasks);
         let mut taken = self.incoming.borrow_mut();
         match delivery {
             Delivery::Steal => {
                 let stealer = match &taken.stealer {
                     Some(stealer) => stealer.clone(),
-                    None => taken.stealer.insert(Stealer::start(tunnel, tasks, &own)?).clone(),
+                    None => {
+                        let stealer = Stealer::start(tunnel, tasks, self.target.look()?)?;
+                        taken.stealer.insert(stealer).clone()
+                    }
                 };
                 stealer.add(port)
             }
             Delivery::Mirror => {
                 let mirror = match &taken.mirror {
                     Some(mirror) => mirror.clone(),
-                    None => taken.mirror.insert(Mirror::start(tunnel, tasks, &own)?).clone(),
+                    None => {
+                        let mirror = Mirror::start(tunnel, tasks, &self.target.look()?)?;
+                        taken.mirror.insert(mirror).clone()
+                    }
                 };
                 mirror.add(port)
             }

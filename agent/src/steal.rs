@@ -5,13 +5,13 @@
 
 use std::cell::RefCell;
 use std::collections::HashSet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
-use std::time::Duration;
 
 use anyhow::Context;
 use mirrord_netns::spoof::UdpSender;
-use mirrord_netns::{Proto, Steal};
+use mirrord_netns::target::AGENT_SOURCE;
+use mirrord_netns::{Proto, Steal, TargetNet};
 use mirrord_protocol::control::Protocol;
 use mirrord_protocol::frame::{ClientAddr, Delivery, Open, OrigDst, Port};
 use mirrord_tunnel::datagrams::Readiness;
@@ -19,13 +19,15 @@ use mirrord_tunnel::{Answers, Tunnel};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{debug, warn};
+use tracing::debug;
 
 use crate::clients::Clients;
+use crate::pause::or_pause;
 
 /// What steals for one tunnel; dropping it gives every port back.
 pub(crate) struct Stealer {
     steal: RefCell<Steal>,
+    target: TargetNet,
     ports: RefCell<HashSet<Port>>,
     tunnel: Tunnel,
     clients: Clients,
@@ -36,9 +38,9 @@ impl Stealer {
     pub(crate) fn start(
         tunnel: &Tunnel,
         tasks: &TaskTracker,
-        own: &[IpAddr],
+        target: TargetNet,
     ) -> anyhow::Result<Rc<Self>> {
-        let steal = Steal::attach(own).context("taking the target's traffic")?;
+        let steal = Steal::attach(&target).context("taking the target's traffic")?;
         let mut listeners = Vec::new();
         for listener in steal.tcp() {
             listeners.push(TcpListener::from_std(listener.try_clone()?)?);
@@ -50,6 +52,7 @@ impl Stealer {
         let answers = UdpSender::open(0).context("answering the target's clients")?;
         let stealer = Rc::new(Self {
             steal: RefCell::new(steal),
+            target,
             ports: RefCell::default(),
             tunnel: tunnel.clone(),
             clients: Clients::new(tunnel, Delivery::Steal, Some(answers)),
@@ -84,6 +87,12 @@ impl Stealer {
         Ok(())
     }
 
+    /// Where a connection of ours to the target itself must come from, so that we do not take it.
+    pub(crate) fn source_for(&self, to: SocketAddr) -> Option<Ipv4Addr> {
+        let to_target = to.ip().is_loopback() || self.target.own.contains(&to.ip());
+        (self.target.mesh && to.is_ipv4() && to_target).then_some(AGENT_SOURCE)
+    }
+
     /// Ends the tasks, whose hold on this would otherwise keep the ports.
     pub(crate) fn stop(&self) {
         self.stop.cancel();
@@ -91,17 +100,12 @@ impl Stealer {
 
     async fn accept(self: Rc<Self>, listener: TcpListener, tasks: TaskTracker) {
         loop {
-            match listener.accept().await {
-                Ok((socket, client)) => {
-                    if let Err(error) = self.admit(socket, client, &tasks) {
-                        debug!(%client, %error, "a client was lost");
-                    }
-                }
-                Err(error) => {
-                    // Out of file descriptors, most likely: the client waits in the queue.
-                    warn!(%error, "accepting a client of the target failed");
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                }
+            let accepted = listener.accept().await;
+            let accepted = or_pause(accepted, "accepting a client of the target").await;
+            if let Some((socket, client)) = accepted
+                && let Err(error) = self.admit(socket, client, &tasks)
+            {
+                debug!(%client, %error, "a client was lost");
             }
         }
     }
@@ -135,10 +139,7 @@ impl Stealer {
                 self.clients.forward(datagram.from, datagram.to, &buffer[..datagram.len]);
                 Ok(())
             });
-            if let Err(error) = received.await {
-                warn!(%error, "receiving a datagram for the target failed");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
+            or_pause(received.await, "receiving a datagram for the target").await;
         }
     }
 }

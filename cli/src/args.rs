@@ -1,20 +1,28 @@
 //! The command line, as typed.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
+use crate::cluster::settings::AgentMode;
+use crate::doctor::DoctorArgs;
+use crate::list::ListArgs;
 use crate::settings::ENVIRONMENT;
 
 const EXAMPLES: &str = "\
 Examples:
-  mirrord -t container/orders docker run --rm -it -p 8080:80 orders:dev
-      run orders:dev with the network, names, environment and a copy of the traffic of the
-      running container 'orders'
-  mirrord -t container/orders --steal docker run --rm orders:dev
+  mirrord -t deployment/orders docker run --rm -it -p 8080:80 orders:dev
+      run orders:dev with the network, names, environment and a copy of the traffic of a pod of
+      the cluster's deployment 'orders'
+  mirrord -t deployment/orders -n shop --steal docker run --rm orders:dev
       take its traffic instead of copying it
-  mirrord -t container/orders --steal --port 3000:80 docker run --rm orders:dev
+  mirrord -t pod/orders-0/container/web --steal --port 3000:80 docker run --rm orders:dev
       the target listens on 80, the app on 3000
+  mirrord -t container/orders docker run --rm orders:dev
+      the same in place of a running container of this engine
+  mirrord docker run --rm -it debian
+      no target: the cluster's network and names alone
 
 Words after 'docker' are docker's own; everything of 'docker run' works, and the exit code is its.";
 
@@ -45,10 +53,19 @@ pub enum Command {
     Container {
         /// What stands before the dashes.
         #[command(flatten)]
-        options: Options,
+        options: Box<Options>,
         /// docker and its own words.
         #[arg(last = true, required = true, value_name = "docker run …")]
         words: Vec<OsString>,
+    },
+    /// List what can be a target, Docker containers included
+    Ls(ListArgs),
+    /// Tell what this machine and the cluster allow, and what a crash left
+    Doctor(DoctorArgs),
+    /// Check a configuration file: a verdict in JSON
+    VerifyConfig {
+        /// The file.
+        file: PathBuf,
     },
     /// Print a completion script for a shell
     Completions {
@@ -61,6 +78,12 @@ pub enum Command {
         /// The process that does it, which another one starts again when it is killed.
         #[arg(long)]
         worker: bool,
+        /// Hands standard input and output over to it, as the pipe to the target of this number.
+        #[arg(long, value_name = "INDEX", conflicts_with = "worker")]
+        pipe: Option<u16>,
+        /// The target's container, as the agent knows it.
+        #[arg(long, value_name = "ID", requires = "pipe")]
+        container: Option<String>,
     },
     /// The target's end of the tunnel
     #[command(hide = true)]
@@ -73,9 +96,18 @@ pub enum Command {
 /// Options that stand before `docker`.
 #[derive(Debug, Clone, Default, Args)]
 pub struct Options {
-    /// Whose place the container takes: container/NAME
-    #[arg(short, long, value_name = "TYPE/NAME", env = "MIRRORD_TARGET")]
+    /// Whose place the container takes: pod/NAME, deployment/NAME, … with or without
+    /// /container/NAME behind, or container/NAME for a container of this engine; none: nobody's,
+    /// for the cluster's network alone
+    #[arg(short, long, value_name = "TYPE/NAME")]
     pub target: Option<String>,
+    /// What is asked for, in a file: JSON, YAML or TOML; options stand above it
+    /// [default: .mirrord/mirrord.json, .yaml, .yml or .toml]
+    #[arg(short = 'f', long, value_name = "FILE")]
+    pub config_file: Option<PathBuf>,
+    /// The options of clusters.
+    #[command(flatten)]
+    pub cluster: ClusterOptions,
     /// Take the target's traffic
     #[arg(long, group = "incoming", help_heading = "Incoming")]
     pub steal: bool,
@@ -126,6 +158,37 @@ pub struct Options {
     pub color: ColorArg,
 }
 
+/// Options about clusters and the agents in them.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Cluster")]
+pub struct ClusterOptions {
+    /// The target's namespace; by default the context's
+    #[arg(short = 'n', long, value_name = "NAMESPACE")]
+    pub target_namespace: Option<String>,
+    /// The context of the kubeconfig; by default the current one
+    #[arg(long, value_name = "NAME")]
+    pub context: Option<String>,
+    /// The kubeconfig; by default as kubectl finds it
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Accept any certificate of the API server
+    #[arg(short = 'c', long)]
+    pub accept_invalid_certificates: bool,
+    /// Take the place of all ready pods of the workload, not of one
+    #[arg(long)]
+    pub all_replicas: bool,
+    /// How an agent comes to its target; by default as a job, and where pod security refuses that
+    /// as an ephemeral container
+    #[arg(long, value_enum, value_name = "MODE")]
+    pub agent_mode: Option<AgentMode>,
+    /// The agents' namespace; by default the target's
+    #[arg(short = 'a', long, value_name = "NAMESPACE")]
+    pub agent_namespace: Option<String>,
+    /// The agents' image, which the node must have; by default the target's own
+    #[arg(short = 'i', long, value_name = "IMAGE")]
+    pub agent_image: Option<String>,
+}
+
 /// `--progress`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum ProgressArg {
@@ -152,6 +215,67 @@ pub enum ColorArg {
     Never,
 }
 
+impl Options {
+    /// These, above others. Lists are one list.
+    pub fn over(self, below: &Self) -> Self {
+        let joined = |above: Vec<String>, below: &[String]| [below, &above].concat();
+        let below = below.clone();
+        Self {
+            target: self.target.or(below.target),
+            config_file: self.config_file.or(below.config_file),
+            cluster: self.cluster.over(below.cluster),
+            steal: self.steal || below.steal,
+            mirror: self.mirror || below.mirror,
+            no_incoming: self.no_incoming || below.no_incoming,
+            ports: joined(self.ports, &below.ports),
+            ignore_ports: joined(self.ignore_ports, &below.ignore_ports),
+            no_outgoing: self.no_outgoing || below.no_outgoing,
+            no_tcp_outgoing: self.no_tcp_outgoing || below.no_tcp_outgoing,
+            no_udp_outgoing: self.no_udp_outgoing || below.no_udp_outgoing,
+            no_remote_dns: self.no_remote_dns || below.no_remote_dns,
+            override_env_vars_include: self
+                .override_env_vars_include
+                .or(below.override_env_vars_include),
+            override_env_vars_exclude: self
+                .override_env_vars_exclude
+                .or(below.override_env_vars_exclude),
+            no_env: self.no_env || below.no_env,
+            progress: self.progress.over(below.progress),
+            quiet: self.quiet || below.quiet,
+            verbose: self.verbose + below.verbose,
+            color: self.color.over(below.color),
+        }
+    }
+}
+
+impl ClusterOptions {
+    fn over(self, below: Self) -> Self {
+        Self {
+            target_namespace: self.target_namespace.or(below.target_namespace),
+            context: self.context.or(below.context),
+            kubeconfig: self.kubeconfig.or(below.kubeconfig),
+            accept_invalid_certificates: self.accept_invalid_certificates
+                || below.accept_invalid_certificates,
+            all_replicas: self.all_replicas || below.all_replicas,
+            agent_mode: self.agent_mode.or(below.agent_mode),
+            agent_namespace: self.agent_namespace.or(below.agent_namespace),
+            agent_image: self.agent_image.or(below.agent_image),
+        }
+    }
+}
+
+impl ProgressArg {
+    fn over(self, below: Self) -> Self {
+        if self == Self::default() { below } else { self }
+    }
+}
+
+impl ColorArg {
+    fn over(self, below: Self) -> Self {
+        if self == Self::default() { below } else { self }
+    }
+}
+
 impl Cli {
     /// Reads the command line; its help names the environment variables as well.
     pub fn read(words: &[OsString]) -> Result<Self, clap::Error> {
@@ -168,7 +292,12 @@ impl Cli {
 
 /// Whether the words are a `docker run` front's, whose misuse has docker's exit code.
 pub fn is_run_front(words: &[OsString]) -> bool {
-    words.iter().skip(1).any(|word| word == "docker" || word == "container")
+    let fronts = ["docker", "container"];
+    let others = ["ls", "doctor", "verify-config", "completions"];
+    let mut words = words.iter().skip(1).filter_map(|word| word.to_str());
+    words
+        .find(|word| fronts.contains(word) || others.contains(word))
+        .is_some_and(|word| fronts.contains(&word))
 }
 
 /// Prints a completion script.
@@ -213,6 +342,28 @@ mod tests {
         let Command::Container { options, words } = cli.command else { panic!() };
         assert!(options.steal);
         assert_eq!(words, ["docker", "run", "--rm", "img"]);
+    }
+
+    #[test]
+    fn options_may_stand_on_both_sides_of_the_peers_word() {
+        let line = "mirrord -n shop --port 1 --color always -v container -f x.yaml --steal --port 2 \
+                    -v -- docker run img";
+        let cli = parse(line).expect("good");
+        let Command::Container { options, .. } = cli.command else { panic!() };
+        let both = options.over(&cli.options);
+        assert_eq!(both.cluster.target_namespace.as_deref(), Some("shop"));
+        assert_eq!(both.config_file, Some(PathBuf::from("x.yaml")));
+        assert!(both.steal && both.verbose == 2 && both.color == ColorArg::Always);
+        assert_eq!(both.ports, ["1", "2"]);
+    }
+
+    #[test]
+    fn an_option_of_the_cluster_is_read_and_a_mode_is_one_of_two() {
+        let cli = parse("mirrord -t pod/a -n b -a c -i d --agent-mode ephemeral -c docker run img");
+        let cluster = cli.expect("good").options.cluster;
+        assert_eq!(cluster.agent_mode, Some(AgentMode::Ephemeral));
+        assert!(cluster.accept_invalid_certificates && !cluster.all_replicas);
+        assert!(parse("mirrord --agent-mode daemon docker run img").is_err());
     }
 
     #[test]

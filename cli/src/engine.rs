@@ -12,6 +12,7 @@ pub mod connect;
 pub mod containers;
 pub mod elf;
 pub mod endpoint;
+pub mod exec;
 pub mod image;
 pub mod network;
 pub mod target;

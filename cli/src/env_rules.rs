@@ -1,6 +1,7 @@
 //! Which of the target's variables the app gets, and how docker is given them.
 
 use std::collections::HashSet;
+use std::fmt;
 
 /// Variables that describe the target's machine and runtime, not its service.
 const DROPPED: &[&str] = &[
@@ -97,6 +98,17 @@ pub struct EnvRules {
     off: bool,
     include: Option<Vec<String>>,
     exclude: Vec<String>,
+    overrides: Overrides,
+}
+
+/// Variables that stand above the target's.
+#[derive(Clone, Default, PartialEq, Eq)]
+struct Overrides(Vec<(String, String)>);
+
+impl fmt::Debug for Overrides {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.0.iter().map(|(name, _)| (name, "…"))).finish()
+    }
 }
 
 /// The target's variables, by the way that each takes.
@@ -117,7 +129,18 @@ impl EnvRules {
             let names = list.split(';').map(str::trim).filter(|name| !name.is_empty());
             names.map(str::to_owned).collect()
         };
-        Self { off, include: include.map(split), exclude: exclude.map(split).unwrap_or_default() }
+        Self {
+            off,
+            include: include.map(split),
+            exclude: exclude.map(split).unwrap_or_default(),
+            overrides: Overrides::default(),
+        }
+    }
+
+    /// Adds variables that the app gets, whatever the target and the rules say.
+    pub fn with_overrides(mut self, overrides: Vec<(String, String)>) -> Self {
+        self.overrides = Overrides(overrides);
+        self
     }
 
     /// Whether the target's variables are wanted at all.
@@ -137,8 +160,11 @@ impl EnvRules {
     /// Sorts the target's variables; those that the user sets are the user's.
     pub fn deliver(&self, remote: Vec<(String, String)>, users: &HashSet<String>) -> Delivery {
         let mut delivery = Delivery::default();
-        for (name, value) in remote {
-            if name.is_empty() || !self.takes(&name) || users.contains(&name) {
+        let Overrides(overrides) = &self.overrides;
+        let overridden = |name: &str| overrides.iter().any(|(other, _)| other == name);
+        let taken = remote.into_iter().filter(|(name, _)| self.takes(name) && !overridden(name));
+        for (name, value) in taken.chain(overrides.iter().cloned()) {
+            if name.is_empty() || users.contains(&name) {
                 continue;
             }
             if fits_a_file(&name, &value) {
@@ -221,6 +247,20 @@ mod tests {
         assert_eq!(deliver(&EnvRules::new(false, None, Some("A*;X")), ALL), ["DB_URL"]);
         assert_eq!(deliver(&EnvRules::new(false, Some("PATH;A"), None), ALL), ["PATH", "A"]);
         assert_eq!(deliver(&EnvRules::new(false, Some("*"), None), ALL), ["A", "AB", "DB_URL"]);
+    }
+
+    #[test]
+    fn overrides_stand_above_the_target_and_below_the_user() {
+        let overrides = [("A", "new"), ("PATH", "/x"), ("MINE", "no")];
+        let overrides = overrides.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let rules = EnvRules::new(false, None, Some("A")).with_overrides(overrides.to_vec());
+        let remote = [("A", "old"), ("B", "b")].map(|(n, v)| (n.to_owned(), v.to_owned()));
+        let users = HashSet::from(["MINE".to_owned()]);
+        assert_eq!(rules.deliver(remote.to_vec(), &users).file, "B=b\nA=new\nPATH=/x\n");
+        let none = EnvRules::new(true, None, None).with_overrides(overrides.to_vec());
+        assert_eq!(none.deliver(Vec::new(), &users).file, "A=new\nPATH=/x\n");
+        let shown = format!("{rules:?}");
+        assert!(shown.contains("PATH") && !shown.contains("/x"), "{shown}");
     }
 
     #[test]

@@ -28,7 +28,7 @@ use crate::failure::Failure;
 use crate::progress::Progress;
 use crate::session::events::Event;
 use crate::session::plan::Command;
-use crate::session::{Plan, SessionId};
+use crate::session::{Plan, SessionId, remote};
 use crate::settings::Settings;
 
 /// How often progress is shown while a session comes up.
@@ -48,7 +48,8 @@ pub fn run(
     let plan = Plan {
         session: SessionId::random().map_err(cannot)?,
         endpoint: Sources::of(&run).resolve()?,
-        target: settings.target.container.clone(),
+        target: settings.target.clone(),
+        cluster: settings.cluster.clone(),
         app_image: run.image(),
         rehomed,
         incoming: settings.incoming.clone(),
@@ -225,10 +226,12 @@ impl Front<'_> {
         let session = &self.plan.session;
         let cleaned = async {
             let engine = Engine::new(&self.plan.endpoint)?;
-            clean::clean_late_arrivals(&engine, session).await
+            let here = clean::clean_late_arrivals(&engine, session);
+            let (here, there) = tokio::join!(here, remote::clean(self.plan, true));
+            here?;
+            there
         };
-        if let Err(error) = cleaned.await {
-            let failure = Failure::from(error);
+        if let Err(failure) = cleaned.await {
             self.progress.failure(&failure.hint(format!(
                 "remove what is left: docker rm -f $(docker ps -aqf label={}={session})",
                 clean::SESSION_LABEL
@@ -253,7 +256,13 @@ impl Front<'_> {
             IncomingMode::Steal => "with its traffic",
             IncomingMode::Off => "without its traffic",
         };
-        self.progress.ready(&format!("in the place of container/{name}, {traffic}"));
+        match (&self.plan.target, self.plan.is_remote()) {
+            (None, _) => self.progress.ready("in the cluster's network, without a target"),
+            (_, true) => self.progress.ready(&format!("in the place of {name}, {traffic}")),
+            (_, false) => {
+                self.progress.ready(&format!("in the place of container/{name}, {traffic}"));
+            }
+        }
     }
 
     fn tell(&mut self, event: Event) {
@@ -265,6 +274,7 @@ impl Front<'_> {
                 self.progress
                     .note(&format!("the agent beside the target ended{why}; a new one is there"));
             }
+            Event::Moved { from, to } => self.tell_moved(from, to),
             Event::Lost(failure) | Event::Failed(failure) => self.progress.failure(&failure),
             Event::Warning { message } => self.progress.warning(&message),
             Event::Log { from, line } => self.progress.log(&from, &line),
@@ -275,6 +285,16 @@ impl Front<'_> {
             }
             Event::Ready { .. } | Event::Detached => {}
         }
+    }
+
+    fn tell_moved(&mut self, from: Option<String>, to: Option<String>) {
+        let text = match (from, to) {
+            (Some(from), Some(to)) => format!("pod {from} is going: the session moves to pod {to}"),
+            (None, Some(to)) => format!("pod {to} is a target now"),
+            (Some(from), None) => format!("pod {from} is gone: waiting for another one"),
+            (None, None) => return,
+        };
+        self.progress.note(&text);
     }
 
     fn tell_proxy(&mut self, said: ProxyEvent) {
@@ -289,13 +309,21 @@ impl Front<'_> {
                 self.progress
                     .warning(&format!("{} does not come to the app: {reason}", port_text(port)));
             }
-            ProxyEvent::Disconnected { reason } => {
+            ProxyEvent::Disconnected { reason, .. } => {
                 self.progress.note(&format!("the tunnel to the target is cut: {reason}"));
             }
-            ProxyEvent::Reconnected => self.progress.note("the tunnel to the target is back"),
+            ProxyEvent::Refused { reason, .. } => {
+                self.progress.detail(&format!("no tunnel to the target: {reason}"));
+            }
+            ProxyEvent::Reconnected { .. } => {
+                self.progress.note("the tunnel to the target is back")
+            }
             ProxyEvent::Restarted => self.progress.note("the proxy was killed and started again"),
             ProxyEvent::Warning { message } => self.progress.warning(&message),
-            ProxyEvent::Connected | ProxyEvent::Ready(_) | ProxyEvent::Failed { .. } => {}
+            ProxyEvent::Waiting
+            | ProxyEvent::Connected
+            | ProxyEvent::Ready(_)
+            | ProxyEvent::Failed { .. } => {}
         }
     }
 }

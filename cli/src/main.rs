@@ -9,24 +9,32 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod cluster;
+mod config;
 mod docker_run;
+mod doctor;
 mod engine;
 mod env_rules;
 mod exit;
 mod failure;
 mod front;
+mod list;
 mod progress;
 mod session;
 mod settings;
 mod target;
 
 use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 
 use crate::args::{Cli, Command, Options};
+use crate::config::Verdict;
 use crate::docker_run::{Line, parse};
+use crate::doctor::DoctorArgs;
 use crate::failure::Failure;
 use crate::front::trampoline;
+use crate::list::ListArgs;
 use crate::progress::Progress;
 use crate::settings::{Settings, Voice};
 
@@ -42,15 +50,27 @@ fn main() -> ExitCode {
     match cli.command {
         Command::Docker { words } => run_front(&cli.options, &words),
         Command::Container { options, words } => container(&cli.options, &options, &words),
+        Command::Ls(args) => ls(&cli.options, &args),
+        Command::Doctor(args) => doctor(&cli.options, &args),
+        Command::VerifyConfig { file } => verify_config(&file),
         Command::Completions { shell } => {
             args::complete(shell);
             ExitCode::SUCCESS
         }
-        Command::Proxy { worker: false } => mirrord_proxy::run(),
-        Command::Proxy { worker: true } => mirrord_proxy::run_worker(),
+        Command::Proxy { pipe: Some(target), container, .. } => {
+            mirrord_proxy::run_pipe(target, container)
+        }
+        Command::Proxy { worker: true, .. } => mirrord_proxy::run_worker(),
+        Command::Proxy { worker: false, .. } => mirrord_proxy::run(),
         Command::Agent => mirrord_agent::run(),
         Command::Session => session::keeper::run(),
     }
+}
+
+fn verify_config(file: &Path) -> ExitCode {
+    let verdict = Verdict::of(file);
+    println!("{verdict}");
+    ExitCode::from(if verdict.is_good() { 0 } else { exit::FAILED })
 }
 
 fn misuse(words: &[OsString], error: &clap::Error) -> ExitCode {
@@ -79,7 +99,7 @@ fn explain(error: &clap::Error) -> Failure {
 
 /// `mirrord container [OPTIONS] -- docker run …`: the options may stand on either side.
 fn container(before: &Options, behind: &Options, words: &[OsString]) -> ExitCode {
-    let options = if behind.target.is_some() { behind } else { before };
+    let options = &behind.clone().over(before);
     match words.split_first() {
         Some((program, words)) if program == "docker" => run_front(options, words),
         program => {
@@ -91,13 +111,35 @@ fn container(before: &Options, behind: &Options, words: &[OsString]) -> ExitCode
     }
 }
 
+fn ls(options: &Options, args: &ListArgs) -> ExitCode {
+    let mut progress = Progress::new(Voice::of(options));
+    match list::run(args, options, &mut progress) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failed(&mut progress, &failure),
+    }
+}
+
+fn doctor(options: &Options, args: &DoctorArgs) -> ExitCode {
+    match doctor::run(args, options) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(exit::FAILED),
+        Err(failure) => failed(&mut Progress::new(Voice::of(options)), &failure),
+    }
+}
+
+fn failed(progress: &mut Progress, failure: &Failure) -> ExitCode {
+    progress.failure(failure);
+    ExitCode::from(exit::FAILED)
+}
+
 fn run_front(options: &Options, words: &[OsString]) -> ExitCode {
     let mut progress = Progress::new(Voice::of(options));
     let code = match parse::line(words) {
         Ok(Line::Docker) => Err(front::replace(words)),
-        Ok(Line::Run(run)) => {
-            Settings::of(options).and_then(|settings| front::run(&settings, *run, &mut progress))
-        }
+        Ok(Line::Run(run)) => Settings::of(options).and_then(|settings| {
+            settings.warnings.iter().for_each(|warning| progress.warning(warning));
+            front::run(&settings, *run, &mut progress)
+        }),
         Err(error) => Err(error.into()),
     };
     match code {

@@ -8,13 +8,15 @@
 //! The keeper is a process apart, so that a front that is killed still has somebody who cleans up
 //! after it; and a keeper that is killed has the front.
 
+mod beside;
 pub mod bring_up;
 pub mod containers;
 pub mod events;
+mod far;
 pub mod id;
 pub mod keeper;
 pub mod plan;
-mod replacement;
+pub mod remote;
 
 pub use id::SessionId;
 pub use plan::Plan;

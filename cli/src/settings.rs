@@ -1,21 +1,33 @@
 //! What the user asked for, validated and complete.
 
+mod cluster;
+mod incoming;
+
 use std::env;
 use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
 
-use mirrord_protocol::control::{Incoming, IncomingMode, PortMapping, Protocol};
+use mirrord_protocol::control::Incoming;
 
 use crate::args::{ColorArg, Options, ProgressArg};
+use crate::cluster::settings::ClusterSettings;
+use crate::config::{self, Config, Lookup};
 use crate::env_rules::EnvRules;
 use crate::failure::Failure;
-use crate::target::TargetName;
+use crate::target::{TargetName, TargetNameError};
 
-/// The environment variables that are read, and what for; this file reads them (or clap, for the
-/// options), and `engine/endpoint.rs` those of docker.
+/// The target of a file that asks for none.
+const TARGETLESS: &str = "targetless";
+
+/// The environment variables that are read, and what for; this file reads them, and
+/// `engine/endpoint.rs` those of docker. A template of a configuration file may name any other.
 pub const ENVIRONMENT: &[(&str, &str)] = &[
     ("MIRRORD_TARGET", "the target, as -t"),
+    ("MIRRORD_CONFIG_FILE", "the configuration file, as -f"),
     ("MIRRORD_LOG", "tracing filter of the proxy's and the agent's log; shown with -v"),
     ("NO_COLOR", "no colours, whatever its value"),
+    ("KUBECONFIG", "the kubeconfigs, as kubectl"),
+    ("HOME", "the folder of ~/ in a kubeconfig's path, and of .kube/config and .docker"),
     ("DOCKER_HOST", "the engine, as docker"),
     ("DOCKER_CONTEXT", "the engine's context, as docker"),
     ("DOCKER_CONFIG", "docker's configuration folder, as docker"),
@@ -25,8 +37,10 @@ pub const ENVIRONMENT: &[(&str, &str)] = &[
 /// What the user asked for.
 #[derive(Debug)]
 pub struct Settings {
-    /// Whose place is taken.
-    pub target: TargetName,
+    /// Whose place is taken; nobody's, for the cluster's network alone.
+    pub target: Option<TargetName>,
+    /// What is asked for of the cluster.
+    pub cluster: ClusterSettings,
     /// What happens to the target's traffic.
     pub incoming: Incoming,
     /// Whether the app's TCP connections leave from the target.
@@ -39,6 +53,8 @@ pub struct Settings {
     pub env: EnvRules,
     /// `tracing` filter of the proxy and the agent.
     pub log: String,
+    /// What the user should know before anything is started.
+    pub warnings: Vec<String>,
 }
 
 /// How we talk to the user.
@@ -87,164 +103,101 @@ impl Voice {
     }
 }
 
-/// Why an option cannot be used.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum SettingsError {
-    /// No target.
-    #[error("no target is given")]
-    NoTarget,
-    /// `--port`.
-    #[error("invalid value {0:?} for --port: it is not LOCAL[:REMOTE][/udp]")]
-    Port(String),
-    /// `--ignore-ports`.
-    #[error("invalid value {0:?} for --ignore-ports: it is not a port or a range of ports")]
-    IgnorePorts(String),
-    /// The same local port twice.
-    #[error("--port names the local port {0} twice")]
-    PortTwice(u16),
-    /// The same remote port twice.
-    #[error("--port names the remote port {0} twice")]
-    RemotePortTwice(u16),
-}
-
-impl From<SettingsError> for Failure {
-    fn from(error: SettingsError) -> Self {
-        let failure = Failure::new(error.to_string());
-        match error {
-            SettingsError::NoTarget => failure.hint(
-                "name a running container: -t container/NAME, or MIRRORD_TARGET=container/NAME",
-            ),
-            SettingsError::Port(_) => failure.hint("for example --port 3000:80"),
-            SettingsError::IgnorePorts(_) => {
-                failure.hint("for example --ignore-ports 9090,9100-9109")
-            }
-            SettingsError::PortTwice(_) | SettingsError::RemotePortTwice(_) => {
-                failure.hint("one local port stands for one remote port")
-            }
-        }
-    }
-}
-
 impl Settings {
-    /// Checks the options.
+    /// What the options, the environment and the configuration file say, in this order.
     pub fn of(options: &Options) -> Result<Self, Failure> {
-        let target = options.target.as_deref().filter(|target| !target.is_empty());
-        let target = target.ok_or(SettingsError::NoTarget)?.parse()?;
+        let mut options = options.clone();
+        let target = options.target.filter(|target| !target.is_empty());
+        options.target = target.or_else(|| variable("MIRRORD_TARGET"));
+        let file = options.config_file.clone().or_else(|| {
+            let file = env::var_os("MIRRORD_CONFIG_FILE").filter(|file| !file.is_empty());
+            file.map(PathBuf::from)
+        });
+        let config = Config::find(file.as_deref(), Path::new(""), &variable)?;
+        Self::with(&options, &config, &variable)
+    }
+
+    /// What options and a configuration file say of a target, and all three of the rest.
+    pub fn with(options: &Options, config: &Config, variable: Lookup<'_>) -> Result<Self, Failure> {
+        let network = config.flag("feature.network") != Some(false);
+        let outgoing = network
+            && !options.no_outgoing
+            && config.flag("feature.network.outgoing") != Some(false);
+        let wanted = |key: &str| config.flag(key) != Some(false);
         Ok(Self {
-            target,
-            incoming: incoming(options)?,
-            outgoing_tcp: !options.no_outgoing && !options.no_tcp_outgoing,
-            outgoing_udp: !options.no_outgoing && !options.no_udp_outgoing,
-            remote_dns: !options.no_remote_dns,
-            env: EnvRules::new(
-                options.no_env,
-                options.override_env_vars_include.as_deref(),
-                options.override_env_vars_exclude.as_deref(),
-            ),
-            log: log(options.verbose),
+            target: target(options, config)?,
+            cluster: cluster::settings(&options.cluster, config, variable)?,
+            incoming: incoming::settings(options, config)?,
+            outgoing_tcp: outgoing
+                && !options.no_tcp_outgoing
+                && wanted("feature.network.outgoing.tcp"),
+            outgoing_udp: outgoing
+                && !options.no_udp_outgoing
+                && wanted("feature.network.outgoing.udp"),
+            remote_dns: network
+                && !options.no_remote_dns
+                && wanted("feature.network.dns")
+                && wanted("feature.network.dns.enabled"),
+            env: env_rules(options, config),
+            log: log(options.verbose, config, variable),
+            warnings: config.warning().into_iter().collect(),
         })
     }
 }
 
-fn log(verbose: u8) -> String {
+fn log(verbose: u8, config: &Config, variable: Lookup<'_>) -> String {
     let default = || match verbose {
         0 => "warn".to_owned(),
         1 => "info".to_owned(),
         _ => "debug".to_owned(),
     };
-    env::var("MIRRORD_LOG").ok().filter(|filter| !filter.is_empty()).unwrap_or_else(default)
+    variable("MIRRORD_LOG")
+        .or_else(|| config.text("agent.log_level").map(str::to_owned))
+        .unwrap_or_else(default)
 }
 
-fn incoming(options: &Options) -> Result<Incoming, SettingsError> {
-    let mode = match (options.steal, options.no_incoming) {
-        (true, _) => IncomingMode::Steal,
-        (_, true) => IncomingMode::Off,
-        _ => IncomingMode::Mirror,
-    };
-    let ports: Vec<PortMapping> =
-        options.ports.iter().map(|port| port_mapping(port)).collect::<Result<_, _>>()?;
-    for (at, port) in ports.iter().enumerate() {
-        let mut before = ports[..at].iter().filter(|other| other.protocol == port.protocol);
-        if before.clone().any(|other| other.local == port.local) {
-            return Err(SettingsError::PortTwice(port.local));
-        }
-        if before.any(|other| other.remote == port.remote) {
-            return Err(SettingsError::RemotePortTwice(port.remote));
-        }
+/// A variable of the environment, unless it is empty or not UTF-8.
+pub fn variable(name: &str) -> Option<String> {
+    env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+fn target(options: &Options, config: &Config) -> Result<Option<TargetName>, Failure> {
+    if let Some(text) = options.target.as_deref().filter(|text| !text.is_empty()) {
+        return named(text).map_err(Failure::from);
     }
-    let mut ignore_ports = Vec::new();
-    for text in options.ignore_ports.iter().filter(|text| !text.is_empty()) {
-        let (first, last) =
-            port_range(text).ok_or_else(|| SettingsError::IgnorePorts(text.clone()))?;
-        ignore_ports.extend(first..=last);
-    }
-    Ok(Incoming { mode, ports, ignore_ports })
-}
-
-fn port_mapping(text: &str) -> Result<PortMapping, SettingsError> {
-    let invalid = || SettingsError::Port(text.to_owned());
-    let (ports, protocol) = match text.split_once('/') {
-        None | Some((_, "tcp")) => (text.trim_end_matches("/tcp"), Protocol::Tcp),
-        Some((ports, "udp")) => (ports, Protocol::Udp),
-        Some(_) => return Err(invalid()),
+    let Some((key, text)) = target_of_file(config) else {
+        return Ok(None);
     };
-    let (local, remote) = ports.split_once(':').unwrap_or((ports, ports));
-    let port = |text: &str| text.parse().ok().filter(|port| *port > 0).ok_or_else(invalid);
-    Ok(PortMapping { protocol, local: port(local)?, remote: port(remote)? })
+    named(&text).map_err(|error| {
+        let failure = Failure::from(error);
+        config.wrong(key, failure.sentence, failure.hint).into()
+    })
 }
 
-fn port_range(text: &str) -> Option<(u16, u16)> {
-    let (first, last) = text.split_once('-').unwrap_or((text, text));
-    let (first, last) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
-    (first <= last).then_some((first, last))
+fn named(text: &str) -> Result<Option<TargetName>, TargetNameError> {
+    if text == TARGETLESS { Ok(None) } else { text.parse().map(Some) }
+}
+
+fn target_of_file(config: &Config) -> Option<(&'static str, String)> {
+    if let Some(text) = config.text("target") {
+        return Some(("target", text.to_owned()));
+    }
+    let path = config.get("target.path")?;
+    let text = path.text().map(str::to_owned).or_else(|| config::workload(path));
+    Some(("target.path", text?))
+}
+
+fn env_rules(options: &Options, config: &Config) -> EnvRules {
+    let list = |option: &Option<String>, key: &str| option.clone().or_else(|| config.words(key));
+    let include = list(&options.override_env_vars_include, "feature.env.include");
+    let exclude = list(&options.override_env_vars_exclude, "feature.env.exclude");
+    let asked =
+        options.override_env_vars_include.is_some() || options.override_env_vars_exclude.is_some();
+    let off = options.no_env || (!asked && config.flag("feature.env") == Some(false));
+    let overrides = config.map("feature.env.override");
+    EnvRules::new(off, include.as_deref(), exclude.as_deref()).with_overrides(overrides)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn options(ports: &[&str], ignored: &[&str]) -> Options {
-        let owned = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect();
-        Options {
-            target: Some("container/a".to_owned()),
-            ports: owned(ports),
-            ignore_ports: owned(ignored),
-            ..Options::default()
-        }
-    }
-
-    #[test]
-    fn ports_are_local_then_remote() {
-        let settings = Settings::of(&options(&["3000:80", "53/udp", "8080/tcp"], &["9", "20-22"]));
-        let incoming = settings.expect("good options").incoming;
-        let shape: Vec<_> =
-            incoming.ports.iter().map(|port| (port.local, port.remote, port.protocol)).collect();
-        assert_eq!(
-            shape,
-            [(3000, 80, Protocol::Tcp), (53, 53, Protocol::Udp), (8080, 8080, Protocol::Tcp)]
-        );
-        assert_eq!(incoming.ignore_ports, [9, 20, 21, 22]);
-        assert_eq!(incoming.mode, IncomingMode::Mirror);
-    }
-
-    #[test]
-    fn what_is_not_understood_is_named() {
-        for bad in ["", "x", "80:", "80:x", "80/sctp", "0", "70000"] {
-            let failure = Settings::of(&options(&[bad], &[])).expect_err(bad);
-            assert!(failure.sentence.contains("--port"), "{bad}: {failure}");
-        }
-        let failure = Settings::of(&options(&["80", "80:81"], &[])).expect_err("twice");
-        assert_eq!(failure.sentence, "--port names the local port 80 twice");
-        let failure = Settings::of(&options(&["3000:80", "3001:80/tcp"], &[])).expect_err("twice");
-        assert_eq!(failure.sentence, "--port names the remote port 80 twice");
-        assert!(Settings::of(&options(&["3000:80", "3000:80/udp"], &[])).is_ok());
-        let failure = Settings::of(&options(&[], &["9-3"])).expect_err("a range backwards");
-        assert!(failure.sentence.contains("--ignore-ports"));
-    }
-
-    #[test]
-    fn no_target_says_how_to_name_one() {
-        let failure = Settings::of(&Options::default()).expect_err("no target");
-        assert!(failure.hint.expect("a hint").contains("-t container/NAME"));
-    }
-}
+#[path = "settings/tests.rs"]
+mod tests;

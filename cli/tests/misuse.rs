@@ -23,22 +23,22 @@ fn told(line: &str) -> String {
 }
 
 #[test]
-fn no_target() {
-    assert_snapshot!(told("docker run img"), @r#"
+fn a_target_without_a_type() {
+    assert_snapshot!(told("-t orders docker run img"), @r#"
     exit 125
     --- stderr
-    mirrord: error: no target is given
-    hint: name a running container: -t container/NAME, or MIRRORD_TARGET=container/NAME
+    mirrord: error: the target "orders" is not TYPE/NAME
+    hint: did you mean -t deployment/orders, -t pod/orders or -t container/orders? see 'mirrord ls'
     "#);
 }
 
 #[test]
-fn a_target_that_is_not_there_yet() {
-    assert_snapshot!(told("-t deployment/orders docker run img"), @r#"
+fn a_target_of_a_type_that_nobody_knows() {
+    assert_snapshot!(told("-t deploymnt/orders docker run img"), @r#"
     exit 125
     --- stderr
-    mirrord: error: a target of type "deployment" is not supported yet
-    hint: supported is a running container: -t container/NAME
+    mirrord: error: there is no target of type "deploymnt"
+    hint: did you mean deployment?
     "#);
 }
 

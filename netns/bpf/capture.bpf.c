@@ -28,6 +28,7 @@ enum { FROM_NETWORK_HEADER = 1 };
 enum { LOOPBACK = 1 };
 enum { TO_THIS_HOST = 0 };
 enum { ETH_IPV4 = 0x0800, ETH_IPV6 = 0x86dd };
+enum { MESH = 0 };
 enum { IP_TCP = 6, IP_UDP = 17 };
 enum { IP6_HOP_BY_HOP = 0, IP6_ROUTING = 43, IP6_FRAGMENT = 44, IP6_DESTINATION = 60 };
 enum { FIN = 1, SYN = 2, RST = 4, ACK = 16 };
@@ -89,6 +90,8 @@ struct packet {
 MAP(MAP_ARRAY, u32, u64, 2048) ports SEC(".maps");
 // The target's addresses.
 MAP(MAP_HASH, struct address, u32, 256) own SEC(".maps");
+// Whether a mesh's proxy brings the target's TCP clients, over the loopback device.
+MAP(MAP_ARRAY, u32, u32, 1) options SEC(".maps");
 // Connections whose SYN has passed, and those that are left out.
 MAP(MAP_LRU_HASH, struct flow, struct known, 8192) flows SEC(".maps");
 
@@ -209,18 +212,30 @@ INLINE int is_wanted(const struct __sk_buff *skb, struct packet *packet)
 	return is_news(packet, &tcp);
 }
 
+INLINE int is_behind_mesh(void)
+{
+	u32 option = MESH;
+	const u32 *on = map_lookup(&options, &option);
+
+	return on && *on;
+}
+
 SEC("socket")
 int capture(struct __sk_buff *skb)
 {
 	struct packet packet = {};
+	int by_loopback = skb->ifindex == LOOPBACK;
+	int behind_mesh = is_behind_mesh();
 	int read = 0;
 
-	if (skb->ifindex == LOOPBACK || skb->pkt_type != TO_THIS_HOST)
+	if (skb->pkt_type != TO_THIS_HOST || (by_loopback && !behind_mesh))
 		return LEAVE;
 	if (skb->protocol == NET16(ETH_IPV4))
 		read = read_v4(skb, &packet);
 	else if (skb->protocol == NET16(ETH_IPV6))
 		read = read_v6(skb, &packet);
+	if (behind_mesh && by_loopback != (packet.proto == IP_TCP))
+		return LEAVE;
 	return read && is_wanted(skb, &packet) ? COPY : LEAVE;
 }
 

@@ -21,7 +21,7 @@ use std::{
 };
 
 use mirrord_netns::{
-    Proto,
+    Proto, TargetNet,
     capture::Capture,
     reassembly::{Event, Flows, Limits},
 };
@@ -223,7 +223,9 @@ struct Reader {
 
 impl Reader {
     fn start() -> Self {
-        let mut capture = Capture::open(&[SERVER.parse().unwrap()]).unwrap();
+        let own = vec![SERVER.parse().unwrap()];
+        let target = TargetNet { own, ..TargetNet::default() };
+        let mut capture = Capture::open(&target).unwrap();
         capture.add(Proto::Tcp, 8080).unwrap();
         let stop = Arc::new(AtomicBool::new(false));
         let thread = {

@@ -19,13 +19,13 @@ mod sys;
 
 use std::{
     io,
-    net::IpAddr,
     os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
     time::Instant,
 };
 
 use crate::{
-    BpfError, Proto,
+    BpfError, Proto, TargetNet,
+    privileges::{Capability, Missing, require},
     reassembly::{FlowKey, Flows, Ports},
 };
 
@@ -36,6 +36,9 @@ use socket::{PacketSocket, Slots, Version};
 /// Why packets cannot be copied.
 #[derive(Debug, thiserror::Error)]
 pub enum CaptureError {
+    /// The rights do not suffice.
+    #[error(transparent)]
+    NotAllowed(#[from] Missing),
     /// A packet socket could not be opened or set up.
     #[error("cannot open a packet socket")]
     Socket(#[source] io::Error),
@@ -50,8 +53,11 @@ pub enum CaptureError {
     Pace(#[source] io::Error),
 }
 
+/// What it takes.
+const NEEDS: [Capability; 2] = [Capability::NetRaw, Capability::Bpf];
+
 /// The packets that come in to some ports of a target, from all interfaces of the namespace but
-/// loopback.
+/// loopback; behind a mesh those of TCP from loopback alone, where its proxy brings them.
 ///
 /// As a file descriptor it becomes readable when [`Capture::read`] should be called. It wakes its
 /// reader with the first packet after a silence, then every few milliseconds while packets come: so
@@ -78,13 +84,14 @@ pub struct Capture {
 
 impl Capture {
     /// Opens the sockets in the calling thread's network namespace. Nothing is copied until a port
-    /// is added. `own` are the target's addresses: only what is sent to one of them counts.
-    pub fn open(own: &[IpAddr]) -> Result<Self, CaptureError> {
-        let filter = Filter::load(own)?;
+    /// is added. Only what is sent to one of the target's own addresses counts.
+    pub fn open(target: &TargetNet) -> Result<Self, CaptureError> {
+        require(&NEEDS)?;
+        let filter = Filter::load(target)?;
         let pace = Pace::new().map_err(CaptureError::Pace)?;
         let mut sockets = Vec::new();
         for version in [Version::V4, Version::V6] {
-            if own.iter().any(|ip| ip.is_ipv4() == (version == Version::V4)) {
+            if target.own.iter().any(|ip| ip.is_ipv4() == (version == Version::V4)) {
                 let socket = PacketSocket::open(version).map_err(CaptureError::Socket)?;
                 filter.attach(&socket)?;
                 pace.add(socket.as_fd()).map_err(CaptureError::Pace)?;

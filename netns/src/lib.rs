@@ -15,6 +15,8 @@
 
 pub mod addresses;
 pub mod capture;
+pub mod enter;
+pub mod inherited;
 pub mod listeners;
 pub mod plane;
 pub mod privileges;
@@ -22,6 +24,7 @@ pub mod reassembly;
 pub mod spoof;
 pub mod steal;
 pub mod steered;
+pub mod target;
 
 mod bpf;
 mod netlink;
@@ -33,6 +36,7 @@ pub use plane::{PROXY_DNS_SOURCE, Plan, Plane, SIDECAR_SYSCTLS, Subnet};
 pub use sk_lookup::SkLookupError;
 pub use steal::Steal;
 pub use steered::{Datagram, SteeredUdp};
+pub use target::TargetNet;
 
 /// The transport protocols that are redirected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

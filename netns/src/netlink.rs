@@ -6,8 +6,8 @@
 use std::io::{self, Read};
 
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
-    NetlinkPayload,
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkHeader,
+    NetlinkMessage, NetlinkPayload,
 };
 use netlink_packet_route::RouteNetlinkMessage;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -38,6 +38,11 @@ impl Netlink {
     /// Adds what is not there yet; `AlreadyExists` when it is.
     pub(crate) fn create(&mut self, message: RouteNetlinkMessage) -> io::Result<()> {
         self.acknowledged(message, NLM_F_CREATE | NLM_F_EXCL)
+    }
+
+    /// Puts something in the place of what is there, or adds it.
+    pub(crate) fn replace(&mut self, message: RouteNetlinkMessage) -> io::Result<()> {
+        self.acknowledged(message, NLM_F_CREATE | NLM_F_REPLACE)
     }
 
     /// Sends a request that is answered by an acknowledgement.

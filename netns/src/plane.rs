@@ -30,12 +30,15 @@ use crate::{
 };
 
 mod change;
+mod entries;
+mod live;
 mod objects;
 mod rule;
 mod subnet;
 
 pub use change::ChangeError;
 use change::{Change, Kernel, Object, Undo};
+use entries::Entries;
 pub use subnet::Subnet;
 
 /// Source address of the proxy's own queries to Docker's embedded DNS server; never steered.
@@ -66,9 +69,6 @@ const LABEL: &str = "lo:mirrord";
 /// Docker's embedded DNS server. Docker rewrites its port 53 to that of a socket which dockerd itself
 /// opens in the namespace: a scan finds that socket too, and it is not the app's.
 pub const DOCKER_DNS: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 11));
-
-/// The port of DNS.
-const DNS: u16 = 53;
 
 static PROGRAM: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/steer.o"));
 
@@ -127,6 +127,9 @@ pub enum PlaneError {
     /// The program could not be attached.
     #[error("cannot steer the app's connections")]
     Steer(#[from] SkLookupError),
+    /// A plane's sockets are what they were made for.
+    #[error("the protocols that are steered cannot change")]
+    Protocols,
     /// It failed, and so did taking back what was done.
     #[error("cannot redirect the network namespace, and {} changes remain", .left.len())]
     NotUndone {
@@ -148,7 +151,9 @@ pub enum PlaneError {
 pub struct Plane {
     sockets: Sockets,
     own_sockets: Vec<u64>,
-    _lookup: Lookup,
+    lookup: Lookup,
+    entries: Entries,
+    steered: Vec<Proto>,
 }
 
 impl Plan {
@@ -206,19 +211,15 @@ impl Plan {
 
     /// Attaches the program. Until the rules stand, nothing reaches it.
     fn steer(&self, present: &[InterfaceAddress]) -> Result<Plane, SkLookupError> {
-        let sockets = Sockets::open(&self.steered()).map_err(SkLookupError::Sockets)?;
+        let steered = self.steered();
+        let sockets = Sockets::open(&steered).map_err(SkLookupError::Sockets)?;
         let own_sockets = sockets.cookies().map_err(SkLookupError::Sockets)?;
-        let ours = present.iter().filter(|address| !address.loopback);
-        let ours = ours.map(|address| address.ip);
-        let own: Vec<IpAddr> = self.identity.iter().copied().chain(ours).collect();
-        let mut lookup = Lookup::load(PROGRAM, &sockets, &own)?;
+        let entries = self.entries(present);
+        let mut lookup = Lookup::load(PROGRAM, &sockets, &[])?;
         lookup.insert("exempt", AddressKey::from(IpAddr::from(PROXY_DNS_SOURCE)), 1)?;
-        for server in &self.loopback_nameservers {
-            let port = if *server == DOCKER_DNS { 0 } else { DNS };
-            lookup.insert("nameservers", AddressKey::from(*server), port.into())?;
-        }
+        entries.insert(&mut lookup)?;
         lookup.attach("steer")?;
-        Ok(Plane { sockets, own_sockets, _lookup: lookup })
+        Ok(Plane { sockets, own_sockets, lookup, entries, steered })
     }
 
     fn steered(&self) -> Vec<Proto> {

@@ -1,6 +1,6 @@
 //! Capabilities: keeping only what is needed.
 
-use std::{io, thread};
+use std::{fmt, io, thread};
 
 use socket2::{Domain, Socket, Type};
 
@@ -37,6 +37,37 @@ pub enum Capability {
     Bpf = 39,
 }
 
+impl fmt::Display for Capability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::DacOverride => "DAC_OVERRIDE",
+            Self::DacReadSearch => "DAC_READ_SEARCH",
+            Self::Kill => "KILL",
+            Self::SetPcap => "SETPCAP",
+            Self::NetBindService => "NET_BIND_SERVICE",
+            Self::NetAdmin => "NET_ADMIN",
+            Self::NetRaw => "NET_RAW",
+            Self::SysChroot => "SYS_CHROOT",
+            Self::SysPtrace => "SYS_PTRACE",
+            Self::SysAdmin => "SYS_ADMIN",
+            Self::Bpf => "BPF",
+        })
+    }
+}
+
+/// Capabilities that the agent needs and does not have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missing(Vec<Capability>);
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.0.iter().map(Capability::to_string).collect();
+        write!(f, "the agent has no {}", names.join(" and no "))
+    }
+}
+
+impl std::error::Error for Missing {}
+
 /// Drops every capability but these from the calling thread: effective, permitted, inheritable,
 /// ambient, and bounding where that is allowed.
 ///
@@ -57,6 +88,17 @@ pub fn keep_only(caps: &[Capability]) -> io::Result<()> {
 /// Whether the calling thread has a capability now.
 pub fn has(capability: Capability) -> bool {
     sys::capabilities().is_ok_and(|set| set & 1 << capability as u8 != 0)
+}
+
+/// Fails unless the calling thread has all of these. [`Capability::SysAdmin`] stands in for
+/// [`Capability::Bpf`].
+pub fn require(caps: &[Capability]) -> Result<(), Missing> {
+    let stands_in = |cap| cap == Capability::Bpf && has(Capability::SysAdmin);
+    let missing = caps.iter().copied().filter(|cap| !has(*cap) && !stands_in(*cap));
+    match missing.collect::<Vec<_>>() {
+        missing if missing.is_empty() => Ok(()),
+        missing => Err(Missing(missing)),
+    }
 }
 
 /// Whether this kernel wants [`Capability::NetAdmin`] for SO_MARK (before Linux 5.17), or
@@ -91,5 +133,15 @@ mod tests {
             kept.join().expect("the thread panicked").expect("capabilities cannot be dropped");
         assert_eq!(kept, (true, false, false));
         assert!(has(Capability::NetAdmin));
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let kept = thread::spawn(|| {
+            keep_only(&[]).map(|()| require(&[Capability::NetAdmin, Capability::Bpf]))
+        });
+        let kept = kept.join().expect("the thread panicked").expect("they can always be dropped");
+        assert_eq!(kept.unwrap_err().to_string(), "the agent has no NET_ADMIN and no BPF");
+        assert_eq!(require(&[]), Ok(()));
     }
 }

@@ -1,22 +1,33 @@
 //! The agent's side: new connections to the target's ports are handed to the agent.
 
-use std::{
-    io,
-    net::{IpAddr, TcpListener},
-};
+use std::{io, net::TcpListener};
 
 use crate::{
     Proto,
-    sk_lookup::{EndpointKey, Lookup, SkLookupError, Sockets},
+    privileges::{Capability, Missing, require},
+    sk_lookup::{AddressKey, EndpointKey, Lookup, SkLookupError, Sockets},
     steered::SteeredUdp,
+    target::{AGENT_SOURCE, TargetNet},
 };
 
 static PROGRAM: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/steal.o"));
 
 /// Why stealing could not begin.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot take the target's incoming traffic")]
-pub struct StealError(#[from] SkLookupError);
+pub enum StealError {
+    /// The rights do not suffice.
+    #[error(transparent)]
+    NotAllowed(#[from] Missing),
+    /// The program or its sockets.
+    #[error("cannot take the target's incoming traffic")]
+    Program(#[from] SkLookupError),
+}
+
+/// What it takes.
+const NEEDS: [Capability; 3] = [Capability::NetAdmin, Capability::NetRaw, Capability::Bpf];
+
+/// The entry of `options` that has the program take what a mesh's proxy brings.
+const MESH: u32 = 0;
 
 /// Takes the target's new connections. Dropping it, or the death of the process, gives them back:
 /// the target itself serves the very next one.
@@ -31,11 +42,20 @@ pub struct Steal {
 
 impl Steal {
     /// Attaches the program to the calling thread's network namespace; nothing is taken until a
-    /// port is added. `own` are the namespace's addresses: what comes from them, or from a
-    /// loopback address, is the target talking to itself, and is left alone.
-    pub fn attach(own: &[IpAddr]) -> Result<Self, StealError> {
+    /// port is added. What comes from the target's own addresses, or from a loopback address, is
+    /// the target talking to itself, and is left alone; unless a mesh stands before the target,
+    /// whose proxy does not look different.
+    pub fn attach(target: &TargetNet) -> Result<Self, StealError> {
+        require(&NEEDS)?;
         let sockets = Sockets::open(&[Proto::Tcp, Proto::Udp]).map_err(SkLookupError::Sockets)?;
-        let mut lookup = Lookup::load(PROGRAM, &sockets, own)?;
+        let mut lookup = Lookup::load(PROGRAM, &sockets, &target.own)?;
+        let spared = target.spared.iter().copied().chain([AGENT_SOURCE.into()]);
+        for ip in spared {
+            lookup.insert("spared", AddressKey::from(ip), 1).map_err(SkLookupError::from)?;
+        }
+        if target.mesh {
+            lookup.insert("options", MESH, 1).map_err(SkLookupError::from)?;
+        }
         lookup.attach("steal")?;
         Ok(Self { sockets, lookup })
     }

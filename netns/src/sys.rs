@@ -1,6 +1,9 @@
 //! The system calls that no safe crate offers.
 
-use std::io;
+use std::{
+    io,
+    os::fd::{FromRawFd, OwnedFd, RawFd},
+};
 
 /// `_LINUX_CAPABILITY_VERSION_3`: two words of 32 bits per set.
 const CAPABILITY_VERSION: u32 = 0x2008_0522;
@@ -58,6 +61,17 @@ pub(crate) fn drop_bounding(capability: u8) -> io::Result<()> {
     let result =
         unsafe { libc::prctl(libc::PR_CAPBSET_DROP, libc::c_ulong::from(capability), 0, 0, 0) };
     check(result.into())
+}
+
+/// Another descriptor of what is open at `fd`, which stays open.
+pub(crate) fn duplicate(fd: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: fcntl with integers only; a number that is not open is refused.
+    let duplicate = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 0) };
+    if duplicate < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made this descriptor, so nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(duplicate) })
 }
 
 fn check(result: libc::c_long) -> io::Result<()> {

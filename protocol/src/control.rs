@@ -1,8 +1,9 @@
 //! What the CLI tells the proxy and the agent on their standard input, and hears from them on
 //! their standard output: one JSON value a line.
 //!
-//! The first line of standard input is the configuration. After it nothing is sent; the end of
-//! standard input means that the CLI is gone, and the proxy leaves.
+//! The first line of standard input is the configuration. The end of standard input means that the
+//! CLI is gone, and the proxy leaves. An agent leaves at once when anything comes after its
+//! configuration; when its standard input merely ends, it waits a while for a tunnel.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -14,6 +15,10 @@ use crate::Token;
 pub const SHARED_FOLDER: &str = "/run/mirrord";
 /// The agent's end of the tunnel, in [`SHARED_FOLDER`].
 pub const AGENT_SOCKET: &str = "/run/mirrord/agent.sock";
+/// Where the proxy takes pipes over that `mirrord proxy --pipe` brings, in [`SHARED_FOLDER`].
+pub const HANDOVER_SOCKET: &str = "/run/mirrord/handover.sock";
+/// The descriptor of the listener that an agent in a cluster is born with.
+pub const LISTENER_FD: i32 = 3;
 /// The name server that Docker's embedded one hands unknown names to, in the sidecar's own network:
 /// an address that leads nowhere (RFC 5737), so that steering brings it to the proxy.
 pub const DNS_VIA_PROXY: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 53);
@@ -25,6 +30,8 @@ pub struct ProxyConfig {
     pub session: String,
     /// Shown to the agent in the tunnel's handshake.
     pub token: Token,
+    /// How the agents are reached.
+    pub agents: Agents,
     /// What happens to the target's incoming traffic.
     pub incoming: Incoming,
     /// Whether the app's TCP connections leave from the target.
@@ -42,6 +49,21 @@ pub struct ProxyConfig {
     /// `tracing` filter of the proxy's log on standard error.
     pub log: String,
 }
+
+/// How a proxy reaches its agents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Agents {
+    /// One agent, on [`AGENT_SOCKET`].
+    Socket,
+    /// Through pipes that `mirrord proxy --pipe` hands over, each to the agent beside one target.
+    /// The first so many targets are described before the app starts; others may follow, and each
+    /// may come again through another pipe.
+    Handed(u16),
+}
+
+/// Which of a session's targets a pipe leads to; the first one lends its names and environment.
+pub type TargetIndex = u16;
 
 /// What happens to the target's incoming traffic.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -94,18 +116,40 @@ pub struct AgentConfig {
     pub session: String,
     /// What every handshake must show.
     pub token: Token,
-    /// The target's process, as this agent's /proc numbers it; 1 in a joined pid namespace.
-    pub target_pid: u32,
+    /// Where tunnels come from.
+    pub door: Door,
     /// Seconds without a tunnel after which the agent ends.
     pub idle_timeout: u64,
+    /// The same once the CLI is gone.
+    pub alone_timeout: u64,
+    /// The addresses of the target's node, if the connections of its probes stay with the target;
+    /// the default gateway of the target's namespace counts as one of them.
+    pub exclude_probes: Option<Vec<IpAddr>>,
     /// `tracing` filter of the agent's log on standard error.
     pub log: String,
+}
+
+/// Where an agent's tunnels come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Door {
+    /// From [`AGENT_SOCKET`]; the agent was born in its target's namespaces.
+    Socket {
+        /// The target's process, as this agent's /proc numbers it; 1 in a joined pid namespace.
+        target_pid: u32,
+    },
+    /// From the listener that the agent inherited as [`LISTENER_FD`], on 127.0.0.1. Each handshake
+    /// names a target's container, whose namespaces the agent finds and enters; one that names
+    /// none is for the agent's own namespaces.
+    Listener,
 }
 
 /// What the proxy says on its standard output.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum ProxyEvent {
+    /// Pipes may be handed over from now on.
+    Waiting,
     /// The first tunnel stands; steering and names are next.
     Connected,
     /// Tunnel, names and steering stand: the app may start.
@@ -121,13 +165,25 @@ pub enum ProxyEvent {
     },
     /// The target's traffic for a port no longer comes.
     Unsubscribed(PortMapping),
-    /// The tunnel broke; the proxy goes on trying to make a new one.
+    /// A tunnel broke; the proxy goes on trying to make a new one, or waits for a pipe.
     Disconnected {
+        /// Which target's.
+        target: TargetIndex,
         /// One sentence for the user.
         reason: String,
     },
     /// A new tunnel stands after a [`ProxyEvent::Disconnected`].
-    Reconnected,
+    Reconnected {
+        /// Which target's.
+        target: TargetIndex,
+    },
+    /// What a pipe led to is no agent, or did not let us in; another pipe may be handed over.
+    Refused {
+        /// Which target's.
+        target: TargetIndex,
+        /// One sentence for the user.
+        reason: String,
+    },
     /// Something the user should know, and that ends nothing.
     Warning {
         /// One sentence.

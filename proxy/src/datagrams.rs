@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
-use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -19,7 +18,7 @@ use tracing::{debug, warn};
 
 use crate::link::Link;
 use crate::names;
-use crate::setup::Applied;
+use crate::place::Place;
 
 /// A flow that carries nothing for so long is over; nf_conntrack forgets UDP streams after 120 s.
 const IDLE: Duration = Duration::from_secs(120);
@@ -31,7 +30,7 @@ const QUESTIONS: usize = 64;
 /// The flows of the namespace.
 pub(crate) struct Datagrams {
     link: Rc<Link>,
-    net: Applied,
+    place: Rc<Place>,
     flows: RefCell<HashMap<Key, Flow>>,
 }
 
@@ -61,13 +60,8 @@ enum Path {
 }
 
 impl Datagrams {
-    pub(crate) fn new(link: Rc<Link>, net: Applied) -> Rc<Self> {
-        Rc::new(Self { link, net, flows: RefCell::default() })
-    }
-
-    /// What tells that the steered sockets have something; one for each, in their order.
-    pub(crate) fn readiness(&self) -> io::Result<Vec<Readiness>> {
-        self.net.plane.udp().iter().map(Readiness::of).collect()
+    pub(crate) fn new(link: Rc<Link>, place: Rc<Place>) -> Rc<Self> {
+        Rc::new(Self { link, place, flows: RefCell::default() })
     }
 
     /// Takes the app's datagrams as long as the process lives.
@@ -78,7 +72,7 @@ impl Datagrams {
     ) -> anyhow::Error {
         loop {
             let received = readiness.receive(|buffer| {
-                let datagram = self.net.plane.udp()[index].recv(buffer)?;
+                let datagram = self.place.receive(index, buffer)?;
                 self.forward(datagram.from, datagram.to, &buffer[..datagram.len]);
                 Ok(())
             });
@@ -136,7 +130,7 @@ impl Datagrams {
             flows.insert(key, flow);
         }
         let Some(flow) = flows.get_mut(&key) else { return };
-        if self.net.names.ask_docker(to) {
+        if self.place.names().ask_docker(to) {
             flow.remember(payload);
         }
         flow.send(payload);
@@ -144,21 +138,21 @@ impl Datagrams {
 
     /// A published port answers a client that no tunnel brought: it came to our own address.
     fn answer_directly(&self, app: SocketAddr, to: SocketAddr, payload: &[u8]) {
-        let Some(&own) = self.net.own.iter().find(|own| own.is_ipv4() == to.is_ipv4()) else {
+        let Some(&own) = self.place.own.iter().find(|own| own.is_ipv4() == to.is_ipv4()) else {
             return;
         };
-        if let Err(error) = self.net.direct.send(SocketAddr::new(own, app.port()), to, payload) {
+        if let Err(error) = self.place.direct.send(SocketAddr::new(own, app.port()), to, payload) {
             debug!(%app, %to, %error, "an answer of a published port was lost");
         }
     }
 
     /// `None` while no tunnel stands: the datagram is lost, as on any network.
     fn open(self: &Rc<Self>, app: SocketAddr, to: SocketAddr) -> Option<Flow> {
-        let asks = self.net.names.answers_at(to);
+        let asks = self.place.names().answers_at(to);
         if !self.link.config.outgoing_udp && !asks {
             return self.open_direct(app, to);
         }
-        let to_agent = OrigDst(self.net.names.remote(to));
+        let to_agent = OrigDst(self.place.names().remote(to));
         let stream = self.link.tunnel_now()?.open(Open::Connect(Protocol::Udp, to_agent));
         let this = Rc::downgrade(self);
         stream.on_datagram(move |payload| {
@@ -199,7 +193,7 @@ impl Datagrams {
     fn answer(self: &Rc<Self>, app: SocketAddr, to: SocketAddr, payload: Bytes) {
         let key = Key::Outgoing { app, to };
         self.heard(key);
-        if !self.net.names.ask_docker(to) || !names::failed(&payload) {
+        if !self.place.names().ask_docker(to) || !names::failed(&payload) {
             return self.deliver(to, app, &payload);
         }
         let question = self.flows.borrow_mut().get_mut(&key).and_then(|flow| flow.recall(&payload));
@@ -220,7 +214,7 @@ impl Datagrams {
     }
 
     fn deliver(&self, from: SocketAddr, app: SocketAddr, payload: &[u8]) {
-        if let Err(error) = self.net.sender.send(from, app, payload) {
+        if let Err(error) = self.place.sender.send(from, app, payload) {
             debug!(%from, %app, %error, "a datagram for the app was lost");
         }
     }

@@ -1,13 +1,14 @@
 //! The target's clients, connected to the app as if they had come themselves.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 
 use mirrord_netns::spoof::connect_as;
 use mirrord_protocol::control::Protocol;
 use mirrord_protocol::frame::{Delivery, Errno};
 use mirrord_tunnel::{Answers, Stream};
+use socket2::Socket;
 use tokio::net::TcpStream;
 use tracing::debug;
 
@@ -45,7 +46,7 @@ async fn dial(
     app: SocketAddr,
     stream: &Stream,
 ) -> io::Result<Option<TcpStream>> {
-    let socket = TcpStream::from_std(connect_as(client, app)?.into())?;
+    let socket = TcpStream::from_std(start(client, app)?.into())?;
     tokio::select! {
         writable = socket.writable() => writable?,
         () = stream.broken() => {
@@ -56,5 +57,25 @@ async fn dial(
     match socket.take_error()? {
         None => Ok(Some(socket)),
         Some(error) => Err(error),
+    }
+}
+
+/// A client on loopback is a mesh's proxy beside the target: who it stands for it says in words of
+/// its own, so that the app does as well with another address of loopback.
+fn start(client: SocketAddr, app: SocketAddr) -> io::Result<Socket> {
+    let result = connect_as(client, app);
+    match &result {
+        Err(error) if client.ip().is_loopback() => {
+            debug!(%client, %app, %error, "a client comes from another address");
+            connect_as(SocketAddr::new(loopback(app), 0), app)
+        }
+        _ => result,
+    }
+}
+
+fn loopback(like: SocketAddr) -> IpAddr {
+    match like {
+        SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+        SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
     }
 }

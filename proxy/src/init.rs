@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use mirrord_protocol::control::ProxyEvent;
+use mirrord_protocol::control::{Agents, ProxyConfig, ProxyEvent};
 
 use crate::report;
 
@@ -52,9 +52,20 @@ fn supervise() -> anyhow::Result<ExitCode> {
             (deaths, since) = (0, Instant::now());
         }
         deaths += 1;
+        config = again(config);
         anyhow::ensure!(deaths < ATTEMPTS, "the proxy died {deaths} times ({})", how(status));
         report::say(&ProxyEvent::Restarted);
     }
+}
+
+/// What a worker is told that is not the first: the app runs, so that targets which are not there
+/// any more are not waited for.
+fn again(config: String) -> String {
+    let Ok(mut parsed) = serde_json::from_str::<ProxyConfig>(&config) else { return config };
+    if let Agents::Handed(awaited) = &mut parsed.agents {
+        *awaited = 0;
+    }
+    serde_json::to_string(&parsed).map_or(config, |line| line + "\n")
 }
 
 /// The worker and its standard input, whose end tells it that the session is over.

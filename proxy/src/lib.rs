@@ -1,8 +1,11 @@
-//! The sidecar's process: the local end of the tunnel, in the namespace that it shares with the app.
+//! The sidecar's processes: the local end of the tunnels, in the namespace that is shared with the
+//! app.
 //!
 //! ```text
-//!   CLI ─ stdin, stdout ─► init ─► worker ─┬─ setup      steering, names; then capabilities go
-//!                         (restarts it)    ├─ outgoing   app ─► kernel ─► here ═► agent
+//!   CLI ─ stdin, stdout ─► init ─► worker ─┬─ door       the agent's socket, or pipes handed over
+//!    │                  (restarts it)  ▲   ├─ session    a tunnel to the agent of each target
+//!    └─ stdin, stdout ─► pipe ─────────┘   ├─ place      steering, names; then capabilities go
+//!                       (hands them over)  ├─ outgoing   app ─► kernel ─► here ═► agent
 //!                                          ├─ datagrams  the same for UDP, both ways
 //!                                          ├─ ports      what the app listens on is subscribed
 //!                                          └─ incoming   agent ═► here ─► app, as the real client
@@ -11,15 +14,22 @@
 #![forbid(unsafe_code)]
 
 mod datagrams;
+mod door;
 mod incoming;
 mod init;
 mod link;
 mod names;
 mod outgoing;
+mod peer;
+mod pipe;
+mod place;
 mod ports;
 mod report;
-mod setup;
+mod session;
+mod subscriptions;
+mod targets;
 mod worker;
 
 pub use init::run;
+pub use pipe::run as run_pipe;
 pub use worker::run as run_worker;

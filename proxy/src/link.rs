@@ -1,28 +1,32 @@
-//! The tunnel that stands now, if one does, and what the agent asks through it.
+//! The tunnels that stand now, if any do, and what the app wants of the targets behind them.
 
 use std::cell::{OnceCell, RefCell};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
-use mirrord_protocol::control::{IncomingMode, PortMapping, Protocol, ProxyConfig, ProxyEvent};
-use mirrord_protocol::frame::{Delivery, Description, Errno, Frame, Open, Port};
-use mirrord_tunnel::{Events, Stream, Tunnel, TunnelError};
-use tokio::sync::{Notify, watch};
+use mirrord_protocol::control::{
+    IncomingMode, PortMapping, Protocol, ProxyConfig, ProxyEvent, TargetIndex,
+};
+use mirrord_protocol::frame::{Delivery, Frame, Port};
+use mirrord_tunnel::Tunnel;
+use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use crate::datagrams::Datagrams;
-use crate::incoming;
 use crate::report::say;
+use crate::subscriptions::Subscriptions;
 
 /// What the proxy's tasks share.
 pub(crate) struct Link {
     pub(crate) config: ProxyConfig,
     pub(crate) tasks: TaskTracker,
-    tunnel: watch::Sender<Option<Tunnel>>,
+    tunnels: RefCell<BTreeMap<TargetIndex, Tunnel>>,
+    /// The one that the app's own traffic takes.
+    first: watch::Sender<Option<Tunnel>>,
     datagrams: OnceCell<std::rc::Weak<Datagrams>>,
     listening: RefCell<HashMap<(Protocol, u16), Vec<SocketAddr>>>,
-    subscribed: RefCell<HashMap<Port, PortMapping>>,
+    subscriptions: RefCell<Subscriptions>,
 }
 
 impl Link {
@@ -30,10 +34,11 @@ impl Link {
         Rc::new(Self {
             config,
             tasks: TaskTracker::new(),
-            tunnel: watch::Sender::new(None),
+            tunnels: RefCell::default(),
+            first: watch::Sender::new(None),
             datagrams: OnceCell::new(),
             listening: RefCell::default(),
-            subscribed: RefCell::default(),
+            subscriptions: RefCell::default(),
         })
     }
 
@@ -45,27 +50,45 @@ impl Link {
         self.datagrams.get()?.upgrade()
     }
 
-    /// A new tunnel stands: what was subscribed is subscribed again.
-    pub(crate) fn up(&self, tunnel: &Tunnel) {
-        for port in self.subscribed.borrow().keys() {
-            self.subscribe_through(tunnel, *port);
+    /// A new tunnel stands: what was subscribed is subscribed there as well.
+    pub(crate) fn up(&self, target: TargetIndex, tunnel: &Tunnel) {
+        for port in self.subscriptions.borrow().ports() {
+            self.subscribe_through(tunnel, port);
         }
-        self.tunnel.send_replace(Some(tunnel.clone()));
+        self.tunnels.borrow_mut().insert(target, tunnel.clone());
+        self.choose_first();
     }
 
-    pub(crate) fn down(&self) {
-        self.tunnel.send_replace(None);
+    pub(crate) fn down(&self, target: TargetIndex) {
+        if self.tunnels.borrow_mut().remove(&target).is_some() {
+            self.choose_first();
+        }
     }
 
-    /// The tunnel, once one stands.
+    /// A target will not come back.
+    pub(crate) fn forget(&self, target: TargetIndex) {
+        self.subscriptions.borrow_mut().forget(target);
+    }
+
+    fn choose_first(&self) {
+        let first = self.tunnels.borrow().values().next().cloned();
+        self.first.send_replace(first);
+    }
+
+    /// The tunnel of the first target that has one, once there is one.
     pub(crate) async fn tunnel(&self) -> Option<Tunnel> {
-        let mut tunnel = self.tunnel.subscribe();
-        tunnel.wait_for(Option::is_some).await.ok()?.clone()
+        let mut first = self.first.subscribe();
+        first.wait_for(Option::is_some).await.ok()?.clone()
     }
 
-    /// The tunnel that stands at this moment.
+    /// The tunnel of the first target that has one at this moment.
     pub(crate) fn tunnel_now(&self) -> Option<Tunnel> {
-        self.tunnel.borrow().clone()
+        self.first.borrow().clone()
+    }
+
+    /// Whether all that the app has sent to its end has arrived.
+    pub(crate) fn is_delivered(&self) -> bool {
+        self.tunnels.borrow().values().all(Tunnel::is_delivered)
     }
 
     /// Says on which addresses the app listens for a port; none: on none any more.
@@ -81,7 +104,7 @@ impl Link {
     /// Where the app takes what came to `server`.
     pub(crate) fn app_address(&self, protocol: Protocol, server: SocketAddr) -> SocketAddr {
         let remote = Port { protocol, number: server.port() };
-        let local = self.subscribed.borrow().get(&remote).map_or(server.port(), |port| port.local);
+        let local = self.subscriptions.borrow().local(remote).unwrap_or(server.port());
         let ours = SocketAddr::new(server.ip(), local);
         let listening = self.listening.borrow();
         let Some(at) = listening.get(&(protocol, local)) else { return ours };
@@ -93,17 +116,16 @@ impl Link {
     }
 
     pub(crate) fn subscribe(&self, mapping: PortMapping) {
-        let port = Port { protocol: mapping.protocol, number: mapping.remote };
-        self.subscribed.borrow_mut().insert(port, mapping);
-        if let Some(tunnel) = self.tunnel_now() {
-            self.subscribe_through(&tunnel, port);
+        let port = self.subscriptions.borrow_mut().add(mapping);
+        for tunnel in self.tunnels.borrow().values() {
+            self.subscribe_through(tunnel, port);
         }
     }
 
     pub(crate) fn unsubscribe(&self, mapping: PortMapping) {
         let port = Port { protocol: mapping.protocol, number: mapping.remote };
-        if self.subscribed.borrow_mut().remove(&port).is_some() {
-            if let Some(tunnel) = self.tunnel_now() {
+        if self.subscriptions.borrow_mut().remove(port) {
+            for tunnel in self.tunnels.borrow().values() {
                 tunnel.send(&Frame::Unsubscribe(port));
             }
             say(&ProxyEvent::Unsubscribed(mapping));
@@ -119,72 +141,11 @@ impl Link {
         tunnel.send(&Frame::Subscribe(port, delivery));
     }
 
-    fn subscribed(&self, port: Port, error: Option<String>) {
-        let Some(mapping) = self.subscribed.borrow().get(&port).copied() else { return };
-        say(&match error {
-            None => ProxyEvent::Subscribed(mapping),
-            Some(reason) => ProxyEvent::SubscribeFailed { port: mapping, reason },
-        });
-    }
-}
-
-/// The agent, as one tunnel shows it.
-pub(crate) struct Peer {
-    link: Rc<Link>,
-    description: RefCell<Option<Description>>,
-    described: Notify,
-}
-
-impl Peer {
-    pub(crate) fn new(link: Rc<Link>) -> Self {
-        Self { link, description: RefCell::default(), described: Notify::new() }
-    }
-
-    /// Waits for the answer to [`Frame::Describe`].
-    pub(crate) async fn description(&self) -> Description {
-        loop {
-            if let Some(description) = self.description.borrow_mut().take() {
-                return description;
-            }
-            self.described.notified().await;
+    /// A target has answered.
+    pub(crate) fn subscribed(&self, target: TargetIndex, port: Port, error: Option<String>) {
+        let event = self.subscriptions.borrow_mut().answer(target, port, error);
+        if let Some(event) = event {
+            say(&event);
         }
-    }
-}
-
-impl Events for Peer {
-    fn opened(&self, stream: Stream, open: Open) {
-        match open {
-            Open::Incoming { protocol: Protocol::Tcp, delivery, client, server } => {
-                let link = self.link.clone();
-                self.link
-                    .tasks
-                    .spawn_local(incoming::connect(link, stream, delivery, client.0, server.0));
-            }
-            Open::Incoming { protocol: Protocol::Udp, delivery, client, server } => {
-                if let Some(datagrams) = self.link.datagrams() {
-                    datagrams.incoming(stream, delivery, client.0, server.0);
-                }
-            }
-            // Only the app's side asks to be connected.
-            Open::Connect(..) => stream.refuse(Errno(nix::libc::EPROTO)),
-        }
-    }
-
-    fn message(&self, frame: Frame) -> Result<(), TunnelError> {
-        match frame {
-            Frame::Description(description) => {
-                self.description.replace(Some(*description));
-                self.described.notify_one();
-            }
-            Frame::Subscribed(port, error) => self.link.subscribed(port, error),
-            Frame::MirrorLoss { packets, connections } => say(&ProxyEvent::Warning {
-                message: format!(
-                    "the mirror left out {connections} connections and {packets} packets: \
-                     this side was too slow for a whole copy"
-                ),
-            }),
-            _ => return Err(TunnelError::Unexpected),
-        }
-        Ok(())
     }
 }

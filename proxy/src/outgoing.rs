@@ -12,11 +12,12 @@ use tracing::warn;
 
 use crate::link::Link;
 use crate::names::Names;
+use crate::place::Place;
 
 /// Takes connections as long as the process lives; while no tunnel stands they wait.
 pub(crate) async fn accept(
     link: Rc<Link>,
-    names: Rc<Names>,
+    place: Rc<Place>,
     listener: TcpListener,
 ) -> anyhow::Error {
     loop {
@@ -26,7 +27,7 @@ pub(crate) async fn accept(
         };
         match accepted {
             Ok((socket, _)) => {
-                if let Err(error) = relay(&link, &tunnel, &names, &listener, socket) {
+                if let Err(error) = relay(&link, &tunnel, &place.names(), &listener, socket) {
                     warn!(%error, "a connection of the app was lost");
                 }
             }

@@ -1,4 +1,4 @@
-//! `bench [ROUNDS]`: every figure in one run, ratios against what no such design can beat.
+//! `bench [cluster] [ROUNDS]`: every figure in one run, ratios against what no such design can beat.
 //!
 //! ```text
 //!  direct   client ───────────────────────────────────────────► server
@@ -6,9 +6,12 @@
 //!  ours     client ─► mirrord's proxy              ═   tunnel    ═ mirrord's agent       ─► server
 //! ```
 //!
+//! In a cluster the floor is `kubectl port-forward`, from this machine to the same server.
+//!
 //! The three take turns in every round, so that whatever else the machine does hits them alike;
 //! a figure is the median of its rounds.
 
+mod cluster;
 mod rows;
 mod stage;
 mod table;
@@ -24,11 +27,20 @@ use table::Table;
 /// # Errors
 /// If there is no engine, or something measured fails.
 pub fn main() -> Result<()> {
-    let rounds = match std::env::args().nth(1) {
-        Some(word) => word.parse().context("bench [ROUNDS]")?,
+    let mut words: Vec<String> = std::env::args().skip(1).collect();
+    let in_cluster = words.first().is_some_and(|word| word == "cluster");
+    if in_cluster {
+        words.remove(0);
+    }
+    let rounds = match words.first() {
+        Some(word) => word.parse().context("bench [cluster] [ROUNDS]")?,
         None => 5,
     };
-    let mut table = Table::default();
+    if in_cluster { cluster::measure(rounds) } else { beside_a_container(rounds) }
+}
+
+fn beside_a_container(rounds: usize) -> Result<()> {
+    let mut table = Table::beside("floor");
     let parts: [Part; 4] = [through, rows::memory, rows::start, rows::mirrored];
     for part in parts {
         let Some(lab) = Lab::open("the bench")? else {

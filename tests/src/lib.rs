@@ -3,12 +3,14 @@
 //! ```text
 //!  test ──► Lab ──► networks, containers     (an engine that answers on DOCKER_HOST)
 //!   │        └────► Mirrord ──► session ──► Probe in the app container
+//!   ├──────► Cluster ──► namespaces, workloads   (the cluster of KUBECONFIG)
 //!   └──────► Probe: asks a container over its stdin, reads JSON lines from its stdout
 //! ```
 
 #![forbid(unsafe_code)]
 
 pub mod bench;
+pub mod cluster;
 pub mod docker;
 pub mod lab;
 pub mod leftovers;

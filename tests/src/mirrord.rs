@@ -47,8 +47,13 @@ impl<'lab> Mirrord<'lab> {
     /// In the place of `target`, a word of `-t`.
     #[must_use]
     pub fn new(lab: &'lab Lab, target: &str) -> Self {
-        let options = vec!["-t".to_owned(), target.to_owned()];
-        Self { lab, options, docker: Vec::new(), env: Vec::new() }
+        Self::targetless(lab).with(["-t", target])
+    }
+
+    /// In nobody's place.
+    #[must_use]
+    pub fn targetless(lab: &'lab Lab) -> Self {
+        Self { lab, options: Vec::new(), docker: Vec::new(), env: Vec::new() }
     }
 
     /// More options of mirrord.
@@ -104,7 +109,7 @@ impl<'lab> Mirrord<'lab> {
             .with_context(|| format!("start {}", binary().display()))?;
         let probe = take_probe(&mut child)?;
         let session = Session::new(this.lab, name, child, Some(probe));
-        session.app().ready().with_context(|| session.stderr())?;
+        session.app().ready().with_context(|| session.last_words())?;
         Ok(session)
     }
 
@@ -187,6 +192,11 @@ impl<'lab> Session<'lab> {
         self.stderr.text()
     }
 
+    /// What it has said to its end, if that has come; else so far.
+    fn last_words(&self) -> String {
+        self.stderr.whole().unwrap_or_else(|_| self.stderr.text())
+    }
+
     /// The session's id, from the app container's label.
     ///
     /// # Errors
@@ -222,6 +232,15 @@ impl<'lab> Session<'lab> {
     pub fn signal(&self, signal: Signal) -> Result<()> {
         let pid = Pid::from_raw(i32::try_from(self.child.id())?);
         kill(pid, signal).context("signal mirrord")
+    }
+
+    /// Waits until its standard error has `text` in it.
+    ///
+    /// # Errors
+    /// If it never has; what was said is in the message.
+    pub fn until_said(&self, text: &str) -> Result<()> {
+        wait::until_true(&format!("a word of {text:?}"), || Ok(self.stderr().contains(text)))
+            .with_context(|| self.stderr())
     }
 
     /// Waits for the end; the exit code.

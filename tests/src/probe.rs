@@ -1,7 +1,7 @@
 //! `probe`: a client and a server that print exactly what they see, one JSON value a line.
 //!
 //! ```text
-//!  probe WORDS…        one command; a server stays
+//!  probe WORDS…        one command, or several with "and" between them; a server stays
 //!  probe shell         "ID WORDS…" a line on stdin, {"id": ID, …} a line on stdout
 //! ```
 //!

@@ -11,6 +11,8 @@ use serde_json::Value;
 
 /// How long an answer may take; the longest commands move a gigabyte.
 const ANSWER: Duration = Duration::from_secs(120);
+/// How long everything before the probe may take.
+const START: Duration = Duration::from_secs(60);
 
 /// The two ends of a `probe shell`.
 pub struct Probe {
@@ -52,7 +54,7 @@ impl Probe {
     /// # Errors
     /// If it ends first or takes too long.
     pub fn ready(&self) -> Result<()> {
-        self.event("ready", |_| true).map(drop)
+        self.find(START, "the probe", |line| line["event"] == "ready").map(drop)
     }
 
     /// Asks and waits for the answer, whatever it is.

@@ -56,12 +56,15 @@ fn a_target_that_does_not_run_is_told_with_its_state() -> Result<()> {
 }
 
 #[test]
-fn a_kind_of_target_that_is_not_there_yet_is_told() -> Result<()> {
+fn a_target_that_is_no_type_and_name_is_told_with_the_types() -> Result<()> {
     let Some(lab) = Lab::open("kinds of targets")? else {
         return Ok(());
     };
-    for target in ["deployment/orders", "orders", "container/", "nonsense/orders"] {
-        refused(&Mirrord::new(&lab, target).finish(PROBE, &["true"])?, &["container/", "hint: "]);
+    for target in ["orders", "container/", "nonsense/orders"] {
+        refused(
+            &Mirrord::new(&lab, target).finish(PROBE, &["true"])?,
+            &[target.trim_end_matches("/orders"), "container", "hint: "],
+        );
     }
     Ok(())
 }

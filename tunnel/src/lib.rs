@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 pub mod datagrams;
+pub mod handover;
 mod handshake;
 mod outbox;
 mod pipe;
@@ -21,8 +22,8 @@ mod state;
 mod stream;
 mod tunnel;
 
-pub use handshake::{HandshakeError, Socket, accept, connect};
-pub use pipe::UnixPipe;
+pub use handshake::{HandshakeError, Socket, accept, adopt, connect};
+pub use pipe::{HandedPipe, Pipe, UnixPipe};
 pub use relay::{Answers, Outcome};
 pub use runtime::on_one_thread;
 pub use stream::{OpenError, Stream};

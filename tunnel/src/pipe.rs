@@ -1,107 +1,86 @@
-//! A unix socket as a tunnel's pipe.
+//! What a tunnel goes over: two ways for bytes.
 
-use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::net::UnixStream;
+mod handed;
+mod unix;
+
+use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
-use tokio::io::unix::AsyncFd;
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 
-/// A unix socket that asks for write events only while it is full.
-///
-/// The kernel reports such a socket as writable each time its peer has read something
-/// (`unix_write_space` in net/unix/af_unix.c): with a standing interest in that, every message
-/// wakes its sender once more, for nothing.
+pub use handed::HandedPipe;
+pub use unix::UnixPipe;
+
+/// All that a tunnel can go over.
 #[derive(Debug)]
-pub struct UnixPipe {
-    reader: AsyncFd<UnixStream>,
-    full: Option<AsyncFd<UnixStream>>,
+pub enum Pipe {
+    /// A unix socket: both ends share an engine.
+    Unix(UnixPipe),
+    /// A TCP connection: what a port-forward leads to.
+    Tcp(TcpStream),
+    /// Two descriptors that another process has handed over.
+    Handed(HandedPipe),
 }
 
-impl UnixPipe {
-    /// Takes a connected socket over.
+impl Pipe {
+    /// Takes a TCP connection over; what is written leaves at once.
     ///
     /// # Errors
-    /// It can't be made non-blocking, or can't be polled.
-    pub fn new(socket: UnixStream) -> io::Result<Self> {
-        socket.set_nonblocking(true)?;
-        Ok(Self { reader: watch(socket, Interest::READABLE)?, full: None })
-    }
-
-    /// As [`UnixPipe::new`], from tokio's own type.
-    ///
-    /// # Errors
-    /// As there.
-    pub fn from_tokio(socket: tokio::net::UnixStream) -> io::Result<Self> {
-        Self::new(socket.into_std()?)
+    /// The connection is gone already.
+    pub fn tcp(socket: TcpStream) -> io::Result<Self> {
+        socket.set_nodelay(true)?;
+        Ok(Self::Tcp(socket))
     }
 }
 
-fn watch(socket: UnixStream, interest: Interest) -> io::Result<AsyncFd<UnixStream>> {
-    // Its replacement is unsafe only for types that may swap their descriptor: not `UnixStream`.
-    #[allow(deprecated)]
-    AsyncFd::with_interest(socket, interest)
+impl From<UnixPipe> for Pipe {
+    fn from(pipe: UnixPipe) -> Self {
+        Self::Unix(pipe)
+    }
 }
 
-impl AsyncRead for UnixPipe {
+impl From<HandedPipe> for Pipe {
+    fn from(pipe: HandedPipe) -> Self {
+        Self::Handed(pipe)
+    }
+}
+
+macro_rules! each {
+    ($pipe:expr, $inner:ident => $call:expr) => {
+        match $pipe.get_mut() {
+            Pipe::Unix($inner) => $call,
+            Pipe::Tcp($inner) => $call,
+            Pipe::Handed($inner) => $call,
+        }
+    };
+}
+
+impl AsyncRead for Pipe {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        loop {
-            let mut ready = ready!(self.reader.poll_read_ready(cx))?;
-            let room = buffer.initialize_unfilled();
-            match self.reader.get_ref().read(room) {
-                Ok(len) => {
-                    // Less than asked for: there is no more, and the next event says when there is.
-                    if 0 < len && len < room.len() {
-                        ready.clear_ready();
-                    }
-                    buffer.advance(len);
-                    return Poll::Ready(Ok(()));
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => ready.clear_ready(),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Poll::Ready(Err(error)),
-            }
-        }
+        each!(self, inner => Pin::new(inner).poll_read(cx, buffer))
     }
 }
 
-impl AsyncWrite for UnixPipe {
+impl AsyncWrite for Pipe {
     fn poll_write(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        loop {
-            if let Some(full) = &self.full {
-                ready!(full.poll_write_ready(cx))?.clear_ready();
-            }
-            match self.reader.get_ref().write(bytes) {
-                Ok(len) => {
-                    self.full = None;
-                    return Poll::Ready(Ok(len));
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    if self.full.is_none() {
-                        let socket = self.reader.get_ref().try_clone()?;
-                        self.full = Some(watch(socket, Interest::WRITABLE)?);
-                    }
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Poll::Ready(Err(error)),
-            }
-        }
+        each!(self, inner => Pin::new(inner).poll_write(cx, bytes))
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self, inner => Pin::new(inner).poll_flush(cx))
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(self.reader.get_ref().shutdown(std::net::Shutdown::Write))
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self, inner => Pin::new(inner).poll_shutdown(cx))
     }
 }

@@ -68,10 +68,10 @@ struct Pair {
 async fn pair() -> Pair {
     let (near, far) = pipes();
     spawn_local(async move {
-        let socket = accept(far, &Token::new("t")).await.unwrap();
+        let socket = accept(far, &Token::new("t"), |_| Ok(())).await.unwrap().0;
         Tunnel::new(Role::Agent).drive(socket, &Agent).await;
     });
-    let socket = connect(near, &Token::new("t")).await.unwrap();
+    let socket = connect(near, &Token::new("t"), None).await.unwrap();
     let tunnel = Tunnel::new(Role::Proxy);
     let (driven, end) = (tunnel.clone(), Rc::default());
     let ended: Rc<RefCell<Option<TunnelError>>> = Rc::clone(&end);
@@ -254,10 +254,10 @@ fn the_end_of_the_tunnel_resets_its_connections() {
     on_one_thread(async {
         let (near, far) = pipes();
         let agent = spawn_local(async move {
-            let socket = accept(far, &Token::new("t")).await.unwrap();
+            let socket = accept(far, &Token::new("t"), |_| Ok(())).await.unwrap().0;
             Tunnel::new(Role::Agent).drive(socket, &Agent).await
         });
-        let socket = connect(near, &Token::new("t")).await.unwrap();
+        let socket = connect(near, &Token::new("t"), None).await.unwrap();
         let tunnel = Tunnel::new(Role::Proxy);
         let pair = Pair { tunnel: tunnel.clone(), end: Rc::default() };
         let ended = pair.end.clone();
@@ -278,10 +278,10 @@ fn what_was_sent_to_its_end_arrives_though_the_tunnel_ends_right_after() {
     on_one_thread(async {
         let (near, far) = pipes();
         spawn_local(async move {
-            let socket = accept(far, &Token::new("t")).await.unwrap();
+            let socket = accept(far, &Token::new("t"), |_| Ok(())).await.unwrap().0;
             Tunnel::new(Role::Agent).drive(socket, &Agent).await
         });
-        let socket = connect(near, &Token::new("t")).await.unwrap();
+        let socket = connect(near, &Token::new("t"), None).await.unwrap();
         let tunnel = Tunnel::new(Role::Proxy);
         let pair = Pair { tunnel: tunnel.clone(), end: Rc::default() };
         let driving = spawn_local(async move { tunnel.drive(socket, &Proxy).await });
@@ -315,10 +315,10 @@ fn a_peer_that_breaks_the_rules_ends_the_tunnel() {
             let rogue = Tunnel::new(Role::Agent);
             rogue.send(&frame);
             spawn_local(async move {
-                let socket = accept(far, &Token::new("t")).await.unwrap();
+                let socket = accept(far, &Token::new("t"), |_| Ok(())).await.unwrap().0;
                 rogue.drive(socket, &Agent).await
             });
-            let socket = connect(near, &Token::new("t")).await.unwrap();
+            let socket = connect(near, &Token::new("t"), None).await.unwrap();
             let end = Tunnel::new(Role::Proxy).drive(socket, &Proxy).await;
             let expected = matches!(end, TunnelError::Violation(_) | TunnelError::Unexpected);
             assert!(expected, "{frame:?}: {end}");

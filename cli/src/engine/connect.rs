@@ -138,6 +138,12 @@ impl Engine {
         Some(Self { docker: docker.ok()?, endpoint: self.endpoint.clone() })
     }
 
+    /// Whether it answers, and speaks our version.
+    pub async fn answer(&self) -> Result<(), EngineError> {
+        let answer = self.docker.version().await;
+        answer.map(drop).map_err(|error| self.explain("cannot ask the engine its version", error))
+    }
+
     /// The client itself.
     pub fn api(&self) -> &Docker {
         &self.docker

@@ -49,6 +49,14 @@ pub fn name(role: Role, session: &SessionId) -> String {
     format!("mirrord-{}-{session}", role.word())
 }
 
+/// What the app calls itself.
+pub struct Names {
+    /// Its host name.
+    pub host: String,
+    /// Its domain name, if it has one.
+    pub domain: Option<String>,
+}
+
 /// What both containers have in common.
 pub struct Common<'a> {
     /// Where they are created.
@@ -63,14 +71,14 @@ impl Common<'_> {
     /// The sidecar, with the flags that the user gave for the namespace; its id.
     pub async fn create_sidecar(
         &self,
-        target: &Target,
+        names: &Names,
         rehomed: &Rehomed,
         image_ports: &[String],
         remote_dns: bool,
     ) -> Result<String, EngineError> {
         let mut body = self.body(Role::Proxy);
-        body.hostname = Some(target.hostname.clone());
-        body.domainname = target.domainname.clone();
+        body.hostname = Some(names.host.clone());
+        body.domainname = names.domain.clone();
         let host = body.host_config.get_or_insert_default();
         let sysctls = SIDECAR_SYSCTLS.iter().copied().chain([ANY_PORT]);
         host.sysctls =

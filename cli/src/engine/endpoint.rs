@@ -92,20 +92,30 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// Those of a line and of this process's environment.
-    pub fn of(run: &DockerRun) -> Self {
+    /// Those of this process's environment alone.
+    pub fn of_environment() -> Self {
         let set = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
         let home = || PathBuf::from(set("HOME").unwrap_or_else(|| "/root".to_owned()));
-        let config = run.global("config").or_else(|| set("DOCKER_CONFIG"));
+        Self {
+            host: None,
+            context: None,
+            config: set("DOCKER_CONFIG").map_or_else(|| home().join(".docker"), PathBuf::from),
+            env_host: set("DOCKER_HOST"),
+            env_context: set("DOCKER_CONTEXT"),
+            tls: set("DOCKER_TLS_VERIFY").is_some(),
+        }
+    }
+
+    /// Those of a line and of this process's environment.
+    pub fn of(run: &DockerRun) -> Self {
+        let own = Self::of_environment();
         let tls_flags = ["tls", "tlsverify"];
         Self {
             host: run.global("host"),
             context: run.global("context"),
-            config: config.map_or_else(|| home().join(".docker"), PathBuf::from),
-            env_host: set("DOCKER_HOST"),
-            env_context: set("DOCKER_CONTEXT"),
-            tls: set("DOCKER_TLS_VERIFY").is_some()
-                || tls_flags.iter().any(|flag| run.global(flag).is_some()),
+            config: run.global("config").map_or(own.config, PathBuf::from),
+            tls: own.tls || tls_flags.iter().any(|flag| run.global(flag).is_some()),
+            ..own
         }
     }
 

@@ -20,7 +20,7 @@ use crate::failure::Failure;
 /// The label that every image of ours has; its value is our version.
 pub const LABEL: &str = "mirrord.image";
 /// Where the executable is in the image.
-const PATH_INSIDE: &str = "mirrord";
+pub const PATH_INSIDE: &str = "mirrord";
 const BLOCK: usize = 512;
 const CHUNK: usize = 1 << 20;
 

@@ -4,23 +4,28 @@
 //!   target ─► create sidecar ─┬─► start sidecar ────────────────┬─► tunnel ─► network
 //!             (image, if new) └─► create agent ─► start agent ──┘
 //! ```
+//!
+//! A target in a cluster is looked for there, and its agents are made there, while the sidecar is.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use bollard::query_parameters::InspectNetworkOptions;
 use mirrord_protocol::Token;
-use mirrord_protocol::control::{AgentEvent, ProxyEvent, Target as Described};
+use mirrord_protocol::control::{Agents, ProxyConfig, ProxyEvent, Target as Described};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::containers::{AgentSaid, ProxySaid, Running, Said};
+use super::beside::{Beside, With, target_stopped};
+use super::containers::{ProxySaid, Running, Said};
 use super::events::{Event, Reporter, Step, millis};
+use super::far::{Far, FarSaid};
 use super::plan::Learned;
+use super::remote::Found;
 use super::{Plan, id};
 use crate::engine::attached::Attached;
 use crate::engine::connect::EngineError;
-use crate::engine::containers::{Common, Role};
+use crate::engine::containers::{Common, Names, Role};
 use crate::engine::target::{self, Target, TargetError};
 use crate::engine::{Engine, image};
 use crate::failure::Failure;
@@ -31,23 +36,20 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How long an engine may take to answer for the first time.
 const ENGINE_PATIENCE: Duration = Duration::from_secs(10);
 
+/// How many pipes may lead to nobody.
+const REFUSALS: usize = 5;
+
 /// Words of a kernel or an engine that refuses.
 const RIGHTS: &[&str] = &["Operation not permitted", "os error 1)", "EPERM", "Invalid argument"];
 
 /// A session that is ready for the app.
 pub struct Session {
-    /// Where it is.
+    /// Where the sidecar is.
     pub engine: Engine,
-    /// Whose place is taken.
-    pub target: Target,
     /// The sidecar.
     pub proxy: Running,
-    /// The agent.
-    pub agent: Running,
-    /// What a new agent needs.
-    pub token: Token,
-    /// Our image.
-    pub image: String,
+    /// The target and its agents.
+    pub far: Far,
 }
 
 /// The way there.
@@ -58,6 +60,8 @@ pub struct BringUp<'a> {
     pub reporter: &'a Reporter,
     /// Becomes true when something may be in the engine.
     pub begun: &'a Cell<bool>,
+    /// Why there is no tunnel yet, as the proxy says.
+    pub refusals: Vec<String>,
     /// Becomes true when nobody wants it any more. It then ends at the next point where nothing
     /// is half made: a request that is dropped may still be carried out.
     pub unwanted: watch::Receiver<bool>,
@@ -66,46 +70,125 @@ pub struct BringUp<'a> {
 impl BringUp<'_> {
     /// Goes it.
     pub async fn run(mut self) -> Result<Session, Failure> {
-        let began = Instant::now();
-        let (engine, target) = self.find_target().await?;
-        self.step(Step::Target, began);
-        let learned = self.learn(&engine, &target).await?;
         let token = id::token().map_err(|error| Failure::caused_by("no randomness", &error))?;
-        let image = image::tag()?;
-        let common = Common { engine: &engine, session: &self.plan.session, image: &image };
-        self.begun.set(true);
-        let sidecar = self.create_sidecar(&common, &target, &learned.image_ports).await?;
-        self.go_on()?;
-        let created = Instant::now();
-        // Both to their ends, even if one fails: what is half made could show up after all is clean.
-        let (proxy, agent) = tokio::join!(
-            async {
-                let config = self.plan.proxy_config(&token, &learned);
-                let running = start(&common, Role::Proxy, sidecar.clone(), &config).await?;
-                self.step(Step::Sidecar, created);
-                Ok::<_, Failure>(running)
-            },
-            async {
-                let running = start_agent(&common, self.plan, &target, &sidecar, &token).await?;
-                self.step(Step::Agent, created);
-                Ok::<_, Failure>(running)
-            },
-        );
-        let proxy = proxy?;
-        let agent = match agent {
-            Err(_) if !target::still_runs(&engine, &target).await => {
-                return Err(target_stopped(&target));
-            }
-            agent => agent?,
+        let mut session = match self.plan.is_remote() {
+            true => self.with_cluster(&token).await?,
+            false => self.with_container(&token).await?,
         };
-        let mut session = Session { engine: engine.clone(), target, proxy, agent, token, image };
-        let described = self.until_ready(&mut session).await?;
+        let described = match self.until_ready(&mut session).await {
+            Ok(described) => described,
+            Err(failure) => {
+                session.far.leave().await;
+                return Err(failure);
+            }
+        };
+        if let Far::Beside(beside) = &mut session.far {
+            beside.ready();
+        }
         self.reporter.say(&Event::Ready {
-            sidecar,
-            name: session.target.name.clone(),
+            sidecar: session.proxy.id.clone(),
+            name: session.far.target().to_owned(),
             target: described,
         });
         Ok(session)
+    }
+
+    /// The target is a container of the sidecar's engine.
+    async fn with_container(&mut self, token: &Token) -> Result<Session, Failure> {
+        let began = Instant::now();
+        let (engine, target) = self.find_target().await?;
+        self.step(Step::Target, began);
+        let mut learned = self.learn(&engine).await?;
+        learned.address = target.address.clone();
+        let image = image::tag()?;
+        let common = Common { engine: &engine, session: &self.plan.session, image: &image };
+        let names = Names { host: target.hostname.clone(), domain: target.domainname.clone() };
+        self.begun.set(true);
+        let sidecar = self.create_sidecar(&common, &names, &learned.image_ports).await?;
+        self.go_on()?;
+        let with = With {
+            plan: self.plan.clone(),
+            engine: engine.clone(),
+            target,
+            sidecar: sidecar.clone(),
+            token: token.clone(),
+            image: image.clone(),
+        };
+        let created = Instant::now();
+        // Both to their ends, even if one fails: what is half made could show up after all is clean.
+        let config = self.plan.proxy_config(token, Agents::Socket, &learned);
+        let (proxy, agent) =
+            tokio::join!(self.start_sidecar(&common, sidecar, &config, created), async {
+                let running = with.start_agent().await?;
+                self.step(Step::Agent, created);
+                Ok::<_, Failure>(running)
+            });
+        let proxy = proxy?;
+        let agent = match agent {
+            Err(_) if !target::still_runs(&engine, &with.target).await => {
+                return Err(target_stopped(&with.target));
+            }
+            agent => agent?,
+        };
+        Ok(Session { engine, proxy, far: Far::Beside(Box::new(Beside::new(with, agent))) })
+    }
+
+    /// The target is in a cluster.
+    async fn with_cluster(&mut self, token: &Token) -> Result<Session, Failure> {
+        let began = Instant::now();
+        let (engine, found) = tokio::join!(self.find_engine(), Found::find(self.plan));
+        let (engine, found) = (engine?, found?);
+        self.step(Step::Target, began);
+        let mut learned = self.learn(&engine).await?;
+        let (host, address) = found.identity();
+        learned.address = address;
+        let image = image::tag()?;
+        let common = Common { engine: &engine, session: &self.plan.session, image: &image };
+        let names = Names { host, domain: None };
+        let config = self.plan.proxy_config(token, Agents::Handed(found.count()), &learned);
+        self.begun.set(true);
+        let (sidecar_tx, sidecar_rx) = watch::channel(None);
+        let both = async {
+            tokio::join!(
+                async {
+                    let sidecar =
+                        self.create_sidecar(&common, &names, &learned.image_ports).await?;
+                    let created = Instant::now();
+                    let proxy = self.start_sidecar(&common, sidecar, &config, created).await?;
+                    sidecar_tx.send_replace(Some(proxy.id.clone()));
+                    Ok::<_, Failure>(proxy)
+                },
+                found.start(self.plan, &engine, token, sidecar_rx, self.reporter),
+            )
+        };
+        let mut unwanted = self.unwanted.clone();
+        let (proxy, remote) = tokio::select! {
+            both = both => both,
+            // What is half made then is swept as a late arrival.
+            _ = unwanted.wait_for(|unwanted| *unwanted) => return Err(Failure::new("interrupted")),
+        };
+        match (proxy, remote) {
+            (Ok(proxy), Ok(remote)) => {
+                Ok(Session { engine, proxy, far: Far::Remote(Box::new(remote)) })
+            }
+            (Err(failure), Ok(mut remote)) => {
+                remote.leave().await;
+                Err(failure)
+            }
+            (_, Err(failure)) => Err(failure),
+        }
+    }
+
+    async fn start_sidecar(
+        &self,
+        common: &Common<'_>,
+        sidecar: String,
+        config: &ProxyConfig,
+        since: Instant,
+    ) -> Result<Running, Failure> {
+        let running = start(common, Role::Proxy, sidecar, config).await?;
+        self.step(Step::Sidecar, since);
+        Ok(running)
     }
 
     fn go_on(&self) -> Result<(), Failure> {
@@ -123,27 +206,38 @@ impl BringUp<'_> {
     /// Finds the target, and with it the version that the engine speaks.
     async fn find_target(&self) -> Result<(Engine, Target), Failure> {
         let engine = Engine::new(&self.plan.endpoint)?;
-        let found = timeout(ENGINE_PATIENCE, target::find(&engine, &self.plan.target)).await;
+        let name = self.plan.container();
+        let found = timeout(ENGINE_PATIENCE, target::find(&engine, name)).await;
         match found.unwrap_or_else(|_| Err(engine.silent().into())) {
             Ok(target) => Ok((engine, target)),
             Err(TargetError::Engine(error)) => {
                 let Some(engine) = engine.with_version_of(&error) else {
                     return Err(error.into());
                 };
-                let target = target::find(&engine, &self.plan.target).await?;
+                let target = target::find(&engine, name).await?;
                 Ok((engine, target))
             }
             Err(error) => Err(error.into()),
         }
     }
 
-    async fn learn(&self, engine: &Engine, target: &Target) -> Result<Learned, Failure> {
+    /// An engine that answers, and the version that it speaks.
+    async fn find_engine(&self) -> Result<Engine, Failure> {
+        let engine = Engine::new(&self.plan.endpoint)?;
+        let answer = timeout(ENGINE_PATIENCE, engine.answer()).await;
+        match answer.unwrap_or_else(|_| Err(engine.silent())) {
+            Ok(()) => Ok(engine),
+            Err(error) => engine.with_version_of(&error).ok_or_else(|| error.into()),
+        }
+    }
+
+    async fn learn(&self, engine: &Engine) -> Result<Learned, Failure> {
         let gateway = match self.plan.wants_gateway() {
             true => self.gateway(engine).await,
             false => None,
         };
         let image_ports = self.image_ports(engine).await?;
-        Ok(Learned { image_ports, gateway, address: target.address.clone() })
+        Ok(Learned { image_ports, gateway, address: None })
     }
 
     /// This machine's address on docker's own network.
@@ -169,11 +263,11 @@ impl BringUp<'_> {
     async fn create_sidecar(
         &self,
         common: &Common<'_>,
-        target: &Target,
+        names: &Names,
         image_ports: &[String],
     ) -> Result<String, Failure> {
         let Plan { rehomed, remote_dns, .. } = self.plan;
-        let create = || common.create_sidecar(target, rehomed, image_ports, *remote_dns);
+        let create = || common.create_sidecar(names, rehomed, image_ports, *remote_dns);
         match create().await {
             Err(error) if is_missing_image(&error) => {
                 self.go_on()?;
@@ -191,20 +285,18 @@ impl BringUp<'_> {
         let began = Instant::now();
         let mut late = std::pin::pin!(tokio::time::sleep(PATIENCE));
         loop {
-            let Session { proxy, agent, .. } = session;
+            let Session { proxy, far, .. } = session;
             tokio::select! {
                 said = proxy.next() => if let Some(described) = self.heard_proxy(proxy, said, began)? {
                     return Ok(described);
                 },
-                said = agent.next() => match said {
-                    Said::Ended => return Err(self.agent_ended(session, Vec::new()).await),
-                    Said::Event(AgentEvent::Failed { causes }) => {
-                        return Err(self.agent_ended(session, causes).await);
-                    }
-                    said => self.heard_agent(said),
+                said = far.next() => match said {
+                    FarSaid::Event(event) => self.reporter.say(&event),
+                    FarSaid::Lost(failure) => return Err(failure),
                 },
                 () = &mut late => {
                     let failure = Failure::new("the tunnel to the target did not come up in 30 s");
+                    let failure = self.refusals.iter().fold(failure, Failure::because);
                     return Err(with_words(failure, session));
                 }
                 _ = self.unwanted.changed() => self.go_on()?,
@@ -213,7 +305,7 @@ impl BringUp<'_> {
     }
 
     fn heard_proxy(
-        &self,
+        &mut self,
         proxy: &Running,
         said: ProxySaid,
         began: Instant,
@@ -225,6 +317,13 @@ impl BringUp<'_> {
                 return Ok(Some(described));
             }
             Said::Event(ProxyEvent::Failed { causes }) => return Err(part_failed(causes)),
+            // An agent that has only just begun to listen may miss the first pipe.
+            Said::Event(ProxyEvent::Refused { reason, .. }) if self.refusals.len() < REFUSALS => {
+                self.refusals.push(reason);
+            }
+            Said::Event(ProxyEvent::Refused { reason, .. }) => {
+                return Err(Failure::new("there is no tunnel to the target").because(reason));
+            }
             Said::Event(said) => self.reporter.say(&Event::Proxy { said }),
             Said::Log(line) => self.reporter.log(Role::Proxy, line),
             Said::Ended => {
@@ -234,27 +333,6 @@ impl BringUp<'_> {
         }
         Ok(None)
     }
-
-    fn heard_agent(&self, said: AgentSaid) {
-        if let Said::Log(line) = said {
-            self.reporter.log(Role::Agent, line);
-        }
-    }
-
-    async fn agent_ended(&self, session: &Session, causes: Vec<String>) -> Failure {
-        if !target::still_runs(&session.engine, &session.target).await {
-            return target_stopped(&session.target);
-        }
-        let words = if causes.is_empty() { session.agent.last_words().to_vec() } else { causes };
-        let sentence = "the agent beside the target could not start".to_owned();
-        part_failed([sentence].into_iter().chain(words).collect())
-    }
-}
-
-/// What is said when the target's container is gone.
-pub fn target_stopped(target: &Target) -> Failure {
-    Failure::new(format!("the target container {} stopped", target.name))
-        .hint(format!("start it and run the command again: docker start {}", target.name))
 }
 
 /// The proxy's or the agent's own words for why it can't go on.
@@ -274,7 +352,7 @@ pub fn part_failed(causes: Vec<String>) -> Failure {
 }
 
 fn with_words(failure: Failure, session: &Session) -> Failure {
-    let words = session.proxy.last_words().iter().chain(session.agent.last_words());
+    let words = session.proxy.last_words().iter().chain(session.far.last_words());
     words.fold(failure, Failure::because)
 }
 
@@ -282,20 +360,8 @@ fn is_missing_image(error: &EngineError) -> bool {
     error.is_not_found() && error.message().to_lowercase().contains("no such image")
 }
 
-/// Creates an agent beside the target, and starts it.
-pub async fn start_agent(
-    common: &Common<'_>,
-    plan: &Plan,
-    target: &Target,
-    sidecar: &str,
-    token: &Token,
-) -> Result<Running, Failure> {
-    let id = common.create_agent(target, sidecar).await?;
-    start(common, Role::Agent, id, &plan.agent_config(token, target.pid)).await
-}
-
 /// Attaches to a created container, tells it its configuration and starts it.
-async fn start(
+pub async fn start(
     common: &Common<'_>,
     role: Role,
     id: String,

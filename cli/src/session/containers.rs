@@ -1,6 +1,6 @@
 //! The session's two containers while it runs.
 
-use mirrord_protocol::control::{AgentEvent, ProxyEvent};
+use mirrord_protocol::control::ProxyEvent;
 use serde::de::DeserializeOwned;
 
 use crate::engine::attached::{Attached, Line};
@@ -71,5 +71,3 @@ impl Running {
 
 /// What the proxy said.
 pub type ProxySaid = Said<ProxyEvent>;
-/// What the agent said.
-pub type AgentSaid = Said<AgentEvent>;

@@ -19,6 +19,10 @@ pub enum Step {
     Image,
     /// The sidecar runs.
     Sidecar,
+    /// The agent's pod runs, with a starter that waits for its program.
+    Pod,
+    /// The agent's program is in its pod.
+    Delivery,
     /// The agent runs beside the target.
     Agent,
     /// The tunnel stands.
@@ -34,6 +38,8 @@ impl Step {
             Self::Target => "target found",
             Self::Image => "image made",
             Self::Sidecar => "sidecar started",
+            Self::Pod => "agent's pod started",
+            Self::Delivery => "agent's program delivered",
             Self::Agent => "agent started",
             Self::Tunnel => "tunnel up",
             Self::Network => "network ready",
@@ -56,7 +62,7 @@ pub enum Event {
     Ready {
         /// The sidecar's id: the app joins its network.
         sidecar: String,
-        /// The target's name, as docker shows it.
+        /// The target, as the user names it.
         name: String,
         /// The target.
         target: Target,
@@ -70,6 +76,13 @@ pub enum Event {
     AgentRestarted {
         /// Why it ended, if it said so.
         reason: Option<String>,
+    },
+    /// A pod has come to be a target, has gone, or has taken another's place.
+    Moved {
+        /// The one that has gone.
+        from: Option<String>,
+        /// The one that has come.
+        to: Option<String>,
     },
     /// The session cannot go on; the app is being stopped.
     Lost(Failure),

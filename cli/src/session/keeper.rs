@@ -7,9 +7,7 @@ use std::pin::pin;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use futures_util::FutureExt;
-use futures_util::future::{Fuse, FusedFuture};
-use mirrord_protocol::control::{AgentEvent, ProxyEvent};
+use mirrord_protocol::control::ProxyEvent;
 use nix::sys::signal::SigSet;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::net::unix::pipe;
@@ -17,20 +15,18 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::bring_up::{self, BringUp, Session, target_stopped};
+use super::bring_up::{self, BringUp, Session};
 use super::containers::Said;
 use super::events::{Event, Reporter, millis};
+use super::far::FarSaid;
 use super::plan::{Command, Plan};
-use super::replacement::{Deaths, Replacement, agents_end};
+use super::remote;
 use crate::engine::containers::Role;
-use crate::engine::target::Target;
 use crate::engine::{Engine, clean};
 use crate::failure::Failure;
 
 /// How long sidecar and agent may take to leave when told to.
 const LEAVING: Duration = Duration::from_secs(2);
-/// How long a target may take to be seen as stopped after its agent has died with it.
-const TARGET_SEEN: Duration = Duration::from_secs(2);
 
 /// Runs the keeper: standard input is the front's, standard output goes to it.
 pub fn run() -> ExitCode {
@@ -146,23 +142,32 @@ impl Keeper<'_> {
     async fn keep(mut self) -> Result<(), Failure> {
         let (unwanted_tx, unwanted) = watch::channel(false);
         let begun = Cell::new(false);
-        let up = BringUp { plan: self.plan, reporter: self.reporter, begun: &begun, unwanted };
+        let up = BringUp {
+            plan: self.plan,
+            reporter: self.reporter,
+            begun: &begun,
+            refusals: Vec::new(),
+            unwanted,
+        };
         let mut up = pin!(up.run());
         let brought = tokio::select! {
             brought = &mut up => brought,
             heard = self.front.next() => {
                 unwanted_tx.send_replace(true);
                 match up.await {
-                    Ok(session) => return self.finish(session, End::of(heard), false).await,
+                    Ok(session) => return self.finish(session, End::of(heard)).await,
                     Err(_) if !begun.get() => return Ok(()),
-                    Err(_) => return self.sweep(heard == Heard::Gone).await,
+                    Err(_) => {
+                        let late_arrivals = heard == Heard::Gone || self.plan.is_remote();
+                        return self.sweep(late_arrivals).await;
+                    }
                 }
             }
         };
         match brought {
             Ok(mut session) => {
-                let (end, agent_on_its_way) = self.serve(&mut session).await;
-                self.finish(session, end, agent_on_its_way).await
+                let end = self.serve(&mut session).await;
+                self.finish(session, end).await
             }
             Err(failure) => {
                 let swept = match begun.get() {
@@ -179,28 +184,30 @@ impl Keeper<'_> {
     async fn sweep(&self, late_arrivals: bool) -> Result<(), Failure> {
         let began = Instant::now();
         let engine = Engine::new(&self.plan.endpoint)?;
-        match late_arrivals {
-            true => clean::clean_late_arrivals(&engine, &self.plan.session).await?,
-            false => clean::clean_any_version(&engine, &self.plan.session).await?,
-        }
+        let (here, there) = tokio::join!(
+            async {
+                match late_arrivals {
+                    true => clean::clean_late_arrivals(&engine, &self.plan.session).await,
+                    false => clean::clean_any_version(&engine, &self.plan.session).await,
+                }
+            },
+            remote::clean(self.plan, late_arrivals),
+        );
+        here?;
+        there?;
         self.reporter.say(&Event::Cleaned { took: millis(began.elapsed()) });
         Ok(())
     }
 
-    /// Keeps the session until it ends: why, and whether a new agent was on its way then.
-    async fn serve(&mut self, session: &mut Session) -> (End, bool) {
-        let Session { engine, target, proxy, agent, token, image } = session;
-        let (engine, target) = (&*engine, &*target);
-        let (plan, sidecar) = (self.plan, proxy.id.clone());
-        let replacement = Replacement { plan, engine, target, sidecar: &sidecar, token, image };
-        let mut target_end = pin!(clean::not_running(engine, &target.id));
+    /// Keeps the session until it ends, and says why it does.
+    async fn serve(&mut self, session: &mut Session) -> End {
+        let Session { engine, proxy, far } = session;
+        let engine = &*engine;
+        let plan = self.plan;
         let mut app_end = pin!(apps_end(engine, plan));
         let mut sweep = pin!(clean::sweep(engine, &plan.session));
-        let mut new_agent = pin!(Fuse::terminated());
         let (mut staying, mut swept) = (false, false);
-        let mut deaths = Deaths::default();
-        let mut last_cause = None;
-        let end = loop {
+        loop {
             tokio::select! {
                 heard = self.front.next() => match heard {
                     Heard::Command(_) if self.app_goes_on(engine).await => {
@@ -208,40 +215,25 @@ impl Keeper<'_> {
                         self.reporter.say(&Event::Detached);
                     }
                     Heard::Gone if staying => {}
-                    other => break End::of(other),
+                    other => return End::of(other),
                 },
                 said = proxy.next() => match said {
                     Said::Event(ProxyEvent::Failed { causes }) => {
-                        break End::Lost(bring_up::part_failed(causes));
+                        return End::Lost(bring_up::part_failed(causes));
                     }
                     Said::Event(said) => self.reporter.say(&Event::Proxy { said }),
                     Said::Log(line) => self.reporter.log(Role::Proxy, line),
-                    Said::Ended => break End::Lost(sidecar_ended(proxy.last_words())),
+                    Said::Ended => return End::Lost(sidecar_ended(proxy.last_words())),
                 },
-                said = agent.next(), if new_agent.is_terminated() => match said {
-                    Said::Event(AgentEvent::Failed { causes }) => last_cause = causes.into_iter().next(),
-                    Said::Event(AgentEvent::Listening) => {}
-                    Said::Log(line) => self.reporter.log(Role::Agent, line),
-                    Said::Ended if deaths.one_too_many() => {
-                        let failure = agents_end(agent.last_words());
-                        break without_agent(failure, target, target_end).await;
-                    }
-                    Said::Ended => new_agent.set(replacement.of(agent.id.clone()).fuse()),
+                said = far.next() => match said {
+                    FarSaid::Event(event) => self.reporter.say(&event),
+                    FarSaid::Lost(failure) => return End::Lost(failure),
                 },
-                made = &mut new_agent => match made {
-                    Ok(made) => {
-                        *agent = made;
-                        self.reporter.say(&Event::AgentRestarted { reason: last_cause.take() });
-                    }
-                    Err(failure) => break without_agent(failure, target, target_end).await,
-                },
-                () = &mut target_end => break End::Lost(target_stopped(target)),
                 // What others left is no concern of this session's user.
                 _ = &mut sweep, if !swept => swept = true,
-                () = &mut app_end, if staying => break End::App,
+                () = &mut app_end, if staying => return End::App,
             }
-        };
-        (end, !new_agent.is_terminated())
+        }
     }
 
     async fn app_goes_on(&self, engine: &Engine) -> bool {
@@ -249,14 +241,10 @@ impl Keeper<'_> {
     }
 
     /// Ends the session; afterwards nothing of it is in the engine.
-    async fn finish(
-        &self,
-        mut session: Session,
-        end: End,
-        agent_on_its_way: bool,
-    ) -> Result<(), Failure> {
+    async fn finish(&self, mut session: Session, end: End) -> Result<(), Failure> {
         let began = Instant::now();
-        let late_arrivals = agent_on_its_way || matches!(end, End::FrontGone | End::Interrupted);
+        let late_arrivals =
+            session.far.is_unsettled() || matches!(end, End::FrontGone | End::Interrupted);
         let stop_app = matches!(end, End::FrontGone | End::Lost(_));
         if let End::Lost(failure) = end {
             self.reporter.say(&Event::Lost(failure));
@@ -272,6 +260,9 @@ impl Keeper<'_> {
             clean::clean_late_arrivals(&engine, &self.plan.session).await?;
         } else if !left || stopped.is_err() {
             clean::clean(&engine, &self.plan.session).await?;
+        }
+        if !left {
+            remote::clean(self.plan, late_arrivals).await?;
         }
         self.reporter.say(&Event::Cleaned { took: millis(began.elapsed()) });
         Ok(())
@@ -289,27 +280,19 @@ impl End {
     }
 }
 
-/// Has both containers leave; whether they did.
+/// Has sidecar and agents leave; whether they did.
 async fn leave(session: &mut Session) -> bool {
-    let Session { engine, proxy, agent, .. } = session;
+    let Session { engine, proxy, far } = session;
     let proxy_id = proxy.id.clone();
-    let both = async {
+    let sidecar = async {
         tokio::join!(clean::removed(engine, &proxy_id), async {
             proxy.leave().await;
             proxy.ended().await;
-            // The agent would wait a while for another proxy; it has nothing to undo.
-            clean::remove(engine, &agent.id).await
         })
     };
-    timeout(LEAVING, both).await.is_ok_and(|((), agent)| agent.is_ok())
-}
-
-/// The end of a session that has no agent: because of its target, if that ends as well.
-async fn without_agent(failure: Failure, target: &Target, target_end: impl Future) -> End {
-    End::Lost(match timeout(TARGET_SEEN, target_end).await {
-        Ok(_) => target_stopped(target),
-        Err(_) => failure,
-    })
+    // The last bytes of the app may still be on their way to the agent.
+    let sidecar = timeout(LEAVING, sidecar).await;
+    far.leave().await && sidecar.is_ok()
 }
 
 /// The end of all of the session's app containers.

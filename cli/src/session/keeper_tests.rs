@@ -6,17 +6,22 @@ use mirrord_protocol::Token;
 use mirrord_protocol::control::{Incoming, IncomingMode};
 
 use super::*;
+use crate::cluster::settings::ClusterSettings;
 use crate::docker_run::Rehomed;
 use crate::engine::Endpoint;
 use crate::engine::attached::Attached;
+use crate::engine::target::Target;
 use crate::session::SessionId;
+use crate::session::beside::{Beside, With};
 use crate::session::containers::Running;
+use crate::session::far::Far;
 
 fn plan(endpoint: Endpoint) -> Plan {
     Plan {
         session: SessionId::random().expect("random"),
         endpoint,
-        target: "web".to_owned(),
+        target: Some("container/web".parse().expect("a target")),
+        cluster: ClusterSettings::default(),
         app_image: "img".to_owned(),
         rehomed: Rehomed::default(),
         incoming: Incoming { mode: IncomingMode::Mirror, ports: vec![], ignore_ports: vec![] },
@@ -28,8 +33,9 @@ fn plan(endpoint: Endpoint) -> Plan {
     }
 }
 
-fn session(engine: &Engine, agent: Attached) -> Session {
-    Session {
+fn session(engine: &Engine, plan: &Plan, agent: Attached) -> Session {
+    let with = With {
+        plan: plan.clone(),
         engine: engine.clone(),
         target: Target {
             id: "web".to_owned(),
@@ -40,10 +46,16 @@ fn session(engine: &Engine, agent: Attached) -> Session {
             pid: 1,
             pid_mode: String::new(),
         },
-        proxy: Running::new("proxy".to_owned(), Attached::to_nothing(stream::pending())),
-        agent: Running::new("agent".to_owned(), agent),
+        sidecar: "proxy".to_owned(),
         token: Token::new("t"),
         image: "mirrord".to_owned(),
+    };
+    let mut beside = Beside::new(with, Running::new("agent".to_owned(), agent));
+    beside.ready();
+    Session {
+        engine: engine.clone(),
+        proxy: Running::new("proxy".to_owned(), Attached::to_nothing(stream::pending())),
+        far: Far::Beside(Box::new(beside)),
     }
 }
 
@@ -72,11 +84,10 @@ async fn the_fronts_end_is_heard_while_a_new_agent_is_on_its_way() {
         front_tx.take();
         Poll::Ready(None)
     }));
-    let mut session = session(&engine, agent);
+    let mut session = session(&engine, &plan, agent);
     let front = front(front_rx).expect("signals");
     let mut keeper = Keeper { plan: &plan, reporter: &Reporter, front };
     let served = timeout(Duration::from_secs(1), keeper.serve(&mut session)).await;
-    let (end, agent_on_its_way) = served.expect("it hears the front");
-    assert!(matches!(end, End::FrontGone));
-    assert!(agent_on_its_way);
+    assert!(matches!(served.expect("it hears the front"), End::FrontGone));
+    assert!(session.far.is_unsettled(), "a new agent is on its way");
 }

@@ -1,15 +1,22 @@
 //! What the front asks of the keeper: the plan first, then commands, each a JSON line.
 
+use std::net::IpAddr;
+
 use mirrord_protocol::Token;
-use mirrord_protocol::control::{AgentConfig, Incoming, ProxyConfig};
+use mirrord_protocol::control::{AgentConfig, Agents, Door, Incoming, ProxyConfig};
 use serde::{Deserialize, Serialize};
 
 use super::SessionId;
+use crate::cluster::settings::ClusterSettings;
 use crate::docker_run::Rehomed;
 use crate::engine::Endpoint;
+use crate::target::TargetName;
 
 /// How long an agent stays without a tunnel while its keeper is there, in seconds.
 const AGENT_PATIENCE: u64 = 30;
+
+/// The same once its keeper is gone as well.
+const AGENT_ALONE: u64 = 1;
 
 /// The address in `--add-host` that stands for this machine's.
 const HOST_GATEWAY: &str = "host-gateway";
@@ -32,8 +39,10 @@ pub struct Plan {
     pub session: SessionId,
     /// Which engine.
     pub endpoint: Endpoint,
-    /// The target container's name or id.
-    pub target: String,
+    /// The target; without one, the cluster's network is that of an agent on its own.
+    pub target: Option<TargetName>,
+    /// The cluster, if the target is there.
+    pub cluster: ClusterSettings,
     /// The image that the app runs, for `-P`.
     pub app_image: String,
     /// The user's flags for the namespace.
@@ -63,11 +72,25 @@ pub enum Command {
 }
 
 impl Plan {
+    /// Whether the target is in a cluster.
+    pub fn is_remote(&self) -> bool {
+        !matches!(self.target, Some(TargetName::Container(_)))
+    }
+
+    /// The target container's name or id; empty if the target is none.
+    pub fn container(&self) -> &str {
+        match &self.target {
+            Some(TargetName::Container(name)) => name,
+            _ => "",
+        }
+    }
+
     /// What the proxy is told.
-    pub fn proxy_config(&self, token: &Token, learned: &Learned) -> ProxyConfig {
+    pub fn proxy_config(&self, token: &Token, agents: Agents, learned: &Learned) -> ProxyConfig {
         ProxyConfig {
             session: self.session.to_string(),
             token: token.clone(),
+            agents,
             incoming: self.incoming.clone(),
             outgoing_tcp: self.outgoing_tcp,
             outgoing_udp: self.outgoing_udp,
@@ -79,13 +102,29 @@ impl Plan {
         }
     }
 
-    /// What an agent is told.
-    pub fn agent_config(&self, token: &Token, target_pid: u32) -> AgentConfig {
+    /// What an agent in the sidecar's engine is told.
+    pub fn agent_beside(&self, token: &Token, target_pid: u32) -> AgentConfig {
         AgentConfig {
             session: self.session.to_string(),
             token: token.clone(),
-            target_pid,
+            door: Door::Socket { target_pid },
             idle_timeout: AGENT_PATIENCE,
+            alone_timeout: AGENT_ALONE,
+            exclude_probes: None,
+            log: self.log.clone(),
+        }
+    }
+
+    /// What an agent in a cluster is told: there the keeper's connection may break, and come back.
+    pub fn agent_remote(&self, token: &Token, node: &[IpAddr]) -> AgentConfig {
+        let settings = &self.cluster.agent;
+        AgentConfig {
+            session: self.session.to_string(),
+            token: token.clone(),
+            door: Door::Listener,
+            idle_timeout: settings.startup_timeout.max(settings.communication_timeout),
+            alone_timeout: settings.communication_timeout,
+            exclude_probes: settings.exclude_probes.then(|| node.to_vec()),
             log: self.log.clone(),
         }
     }
@@ -150,7 +189,8 @@ mod tests {
         Plan {
             session: SessionId::random().expect("random"),
             endpoint: Endpoint { host: "unix:///x".to_owned(), source: "-H".to_owned() },
-            target: "web".to_owned(),
+            target: Some("container/web".parse().expect("a target")),
+            cluster: ClusterSettings::default(),
             app_image: "img".to_owned(),
             rehomed,
             incoming: Incoming { mode: IncomingMode::Mirror, ports: vec![], ignore_ports: vec![] },

@@ -8,7 +8,7 @@ use std::{
 use aya::maps::{Array, HashMap, MapError};
 
 use crate::{
-    Proto,
+    Proto, TargetNet,
     bpf::{BpfError, Object, SOCKET_FILTER, map_error},
     reassembly::{FlowKey, Verdict},
 };
@@ -21,6 +21,9 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/ca
 const OPENING: u32 = 1;
 const IGNORED: u32 = 2;
 const FOLLOWED: u32 = 3;
+
+/// The entry of `options` that says whether a mesh stands before the target.
+const MESH: u32 = 0;
 
 /// The loaded program. Sockets that it is attached to keep it.
 #[derive(Debug)]
@@ -36,13 +39,15 @@ type Flow = [u8; 36];
 type Known = [u32; 2];
 
 impl Filter {
-    /// Loads the program for the target's addresses; it lets nothing through yet.
-    pub(super) fn load(own: &[IpAddr]) -> Result<Self, BpfError> {
+    /// Loads the program for a target; it lets nothing through yet.
+    pub(super) fn load(target: &TargetNet) -> Result<Self, BpfError> {
         let mut object = Object::load(OBJECT)?;
         let mut map: HashMap<_, [u8; 16], u32> = open("own", object.map("own")?.try_into())?;
-        for address in own {
+        for address in &target.own {
             open("own", map.insert(mapped(*address), 1, 0))?;
         }
+        let mut options: Array<_, u32> = open("options", object.map("options")?.try_into())?;
+        open("options", options.set(MESH, u32::from(target.mesh), 0))?;
         let program = object.program("capture", SOCKET_FILTER)?;
         Ok(Self { object, program })
     }

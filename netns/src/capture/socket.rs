@@ -177,7 +177,7 @@ fn meta(slot: &[u8], truncated: bool) -> Option<Meta> {
 /// The length of the header that the interface puts before IP.
 fn link_header(hardware: u16) -> usize {
     match hardware {
-        libc::ARPHRD_ETHER => libc::ETH_HLEN as usize,
+        libc::ARPHRD_ETHER | libc::ARPHRD_LOOPBACK => libc::ETH_HLEN as usize,
         _ => 0,
     }
 }

@@ -14,7 +14,7 @@ use super::{
     rule::{Family, Rule},
     subnet::Subnet,
 };
-use crate::netlink::Netlink;
+use crate::{bpf::BpfError, netlink::Netlink};
 
 /// Something of ours in the namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +32,11 @@ pub(super) enum Object {
 pub(super) enum Change {
     Add(Object),
     Remove(Object),
+    /// The local default route leaves from another address, without a moment in between.
+    Reroute {
+        from: IpAddr,
+        to: IpAddr,
+    },
 }
 
 /// A change that the kernel refused.
@@ -41,6 +46,13 @@ pub struct ChangeError {
     change: String,
     #[source]
     source: io::Error,
+}
+
+impl ChangeError {
+    /// A change of what the program knows that the kernel refused.
+    pub(super) fn of_program(error: BpfError) -> Self {
+        Self { change: "tell the program".to_owned(), source: io::Error::other(error) }
+    }
 }
 
 /// Applied changes, the latest last.
@@ -68,6 +80,7 @@ impl Change {
         match self {
             Self::Add(object) => Self::Remove(object),
             Self::Remove(object) => Self::Add(object),
+            Self::Reroute { from, to } => Self::Reroute { from: to, to: from },
         }
     }
 }
@@ -108,6 +121,10 @@ impl Kernel {
         let made = match change {
             Change::Add(object) => self.add(object),
             Change::Remove(object) => self.remove(object),
+            Change::Reroute { to, .. } => {
+                let message = RouteNetlinkMessage::NewRoute(self.route(*to));
+                self.netlink.replace(message)
+            }
         };
         match (made, change) {
             (Ok(()), _) => Ok(true),
@@ -213,6 +230,9 @@ impl fmt::Display for Change {
         match self {
             Self::Add(object) => write!(f, "add {object}"),
             Self::Remove(object) => write!(f, "remove {object}"),
+            Self::Reroute { from, to } => {
+                write!(f, "give the local default route the source {to} instead of {from}")
+            }
         }
     }
 }

@@ -12,7 +12,7 @@ use std::{
 };
 
 use mirrord_netns::{
-    Proto,
+    Proto, TargetNet,
     capture::Capture,
     reassembly::{Counts, Event, FlowId, Flows, Limits},
 };
@@ -65,7 +65,8 @@ pub struct Recorder {
 /// A capture of the target's addresses.
 pub fn capture(ports: &[(Proto, u16)]) -> Capture {
     let own = [TARGET, TARGET6].map(|address| address.parse().unwrap());
-    let mut capture = Capture::open(&own).unwrap();
+    let target = TargetNet { own: own.to_vec(), ..TargetNet::default() };
+    let mut capture = Capture::open(&target).unwrap();
     for (proto, port) in ports {
         capture.add(*proto, *port).unwrap();
     }

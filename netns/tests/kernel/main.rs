@@ -3,7 +3,11 @@
 //! They need root: without it they fail where `CI=true`, and are skipped loudly elsewhere.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod container;
+mod enter;
+mod identity;
 mod incoming;
+mod mesh;
 mod outgoing;
 mod plan;
 mod scan;

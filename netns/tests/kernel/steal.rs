@@ -8,7 +8,7 @@ use std::{
 };
 
 use mirrord_netns::{
-    Proto, Steal,
+    Proto, Steal, TargetNet,
     privileges::{Capability, keep_only},
     spoof::UdpSender,
 };
@@ -24,7 +24,11 @@ fn in_target(test: impl FnOnce(&Outside) + Send) {
 }
 
 fn attach() -> Steal {
-    Steal::attach(&[address(OWN)]).expect("the program")
+    Steal::attach(&target()).expect("the program")
+}
+
+fn target() -> TargetNet {
+    TargetNet { own: vec![address(OWN)], ..TargetNet::default() }
 }
 
 #[test]

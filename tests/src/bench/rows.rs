@@ -11,19 +11,33 @@ use crate::mirrord::Session;
 use crate::scene::Scene;
 use crate::wait;
 
-const BULK: u64 = 1_000_000_000;
-const ROUND_TRIPS: u32 = 10_000;
 const IDLE: u32 = 10_000;
 const KIB: f64 = 1024.0;
 const MIB: f64 = 1024.0 * 1024.0;
 
-/// A figure of one way, its field in the probe's answer, and the goal.
-struct Figure {
-    name: &'static str,
-    measure: fn(&Way<'_>) -> Result<f64>,
-    goal: Goal,
+/// How much is done for a figure.
+#[derive(Debug, Clone, Copy)]
+pub struct Load {
+    /// Bytes of a transfer.
+    pub bulk: u64,
+    /// Echoes for a latency.
+    pub round_trips: u32,
 }
 
+/// Between containers of one machine.
+const LOCAL: Load = Load { bulk: 1_000_000_000, round_trips: 10_000 };
+
+/// A figure of one way, how it is measured, and the goal.
+pub struct Figure {
+    /// With its unit.
+    pub name: &'static str,
+    /// By the probe at one end.
+    pub measure: fn(&Way<'_>, Load) -> Result<f64>,
+    /// As a share of the floor.
+    pub goal: Goal,
+}
+
+/// Between containers of one machine.
 const FIGURES: [Figure; 5] = [
     Figure { name: "upload, Gbit/s", measure: upload, goal: Goal::AtLeast(0.9) },
     Figure { name: "download, Gbit/s", measure: download, goal: Goal::AtLeast(0.9) },
@@ -37,7 +51,7 @@ const FIGURES: [Figure; 5] = [
 /// # Errors
 /// If one fails.
 pub fn outgoing(stage: &Stage<'_>, rounds: usize, table: &mut Table) -> Result<()> {
-    compare("outgoing", &stage.outgoing()?, rounds, table)
+    compare("outgoing", &stage.outgoing()?, (&FIGURES, LOCAL), rounds, table)
 }
 
 /// Connections of the target's clients, stolen.
@@ -45,15 +59,25 @@ pub fn outgoing(stage: &Stage<'_>, rounds: usize, table: &mut Table) -> Result<(
 /// # Errors
 /// If one fails.
 pub fn incoming(stage: &Stage<'_>, rounds: usize, table: &mut Table) -> Result<()> {
-    compare("stolen", &stage.incoming(), rounds, table)
+    compare("stolen", &stage.incoming(), (&FIGURES, LOCAL), rounds, table)
 }
 
-fn compare(kind: &str, ways: &[Way<'_>; 3], rounds: usize, table: &mut Table) -> Result<()> {
-    for figure in &FIGURES {
+/// A row for each figure: direct, floor and ours take turns.
+///
+/// # Errors
+/// If one can't be measured.
+pub fn compare(
+    kind: &str,
+    ways: &[Way<'_>; 3],
+    (figures, load): (&[Figure], Load),
+    rounds: usize,
+    table: &mut Table,
+) -> Result<()> {
+    for figure in figures {
         let mut values = [const { Vec::new() }; 3];
         for _ in 0..rounds {
             for (way, values) in ways.iter().zip(&mut values) {
-                values.push((figure.measure)(way).with_context(|| figure.name)?);
+                values.push((figure.measure)(way, load).with_context(|| figure.name)?);
             }
         }
         let [direct, floor, ours] = values.map(median);
@@ -74,24 +98,24 @@ fn ask(way: &Way<'_>, command: &str, words: &str, field: &str) -> Result<f64> {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
-fn upload(way: &Way<'_>) -> Result<f64> {
-    Ok(BULK as f64 * 8e-9 / ask(way, "drain", &BULK.to_string(), "seconds")?)
+pub fn upload(way: &Way<'_>, load: Load) -> Result<f64> {
+    Ok(load.bulk as f64 * 8e-9 / ask(way, "drain", &load.bulk.to_string(), "seconds")?)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
-fn download(way: &Way<'_>) -> Result<f64> {
-    Ok(BULK as f64 * 8e-9 / ask(way, "pour", &BULK.to_string(), "seconds")?)
+pub fn download(way: &Way<'_>, load: Load) -> Result<f64> {
+    Ok(load.bulk as f64 * 8e-9 / ask(way, "pour", &load.bulk.to_string(), "seconds")?)
 }
 
-fn p50(way: &Way<'_>) -> Result<f64> {
-    ask(way, "latency", &ROUND_TRIPS.to_string(), "p50")
+pub fn p50(way: &Way<'_>, load: Load) -> Result<f64> {
+    ask(way, "latency", &load.round_trips.to_string(), "p50")
 }
 
-fn p99(way: &Way<'_>) -> Result<f64> {
-    ask(way, "latency", &ROUND_TRIPS.to_string(), "p99")
+pub fn p99(way: &Way<'_>, load: Load) -> Result<f64> {
+    ask(way, "latency", &load.round_trips.to_string(), "p99")
 }
 
-fn rate(way: &Way<'_>) -> Result<f64> {
+pub fn rate(way: &Way<'_>, _load: Load) -> Result<f64> {
     ask(way, "rate", "2 4", "per_second")
 }
 
@@ -188,7 +212,7 @@ pub fn mirrored(lab: &Lab, rounds: usize, table: &mut Table) -> Result<()> {
     let mut values: Vec<_> = figures.map(|figure| (figure, Vec::new(), Vec::new())).collect();
     for _ in 0..rounds {
         for (figure, alone, _) in &mut values {
-            alone.push((figure.measure)(&way)?);
+            alone.push((figure.measure)(&way, LOCAL)?);
         }
         let mut session = scene.mirrord().probe("reader")?;
         session.app().must("serve quiet 0.0.0.0:7001 local")?;
@@ -198,7 +222,7 @@ pub fn mirrored(lab: &Lab, rounds: usize, table: &mut Table) -> Result<()> {
             Ok(session.app().events("error").first().cloned())
         })?;
         for (figure, _, watched) in &mut values {
-            watched.push((figure.measure)(&way)?);
+            watched.push((figure.measure)(&way, LOCAL)?);
         }
         session.end()?;
     }

@@ -45,14 +45,23 @@ impl Row {
 }
 
 /// All rows, in the order of their measurement.
-#[derive(Debug, Default)]
-pub struct Table(Vec<Row>);
+#[derive(Debug)]
+pub struct Table {
+    floor: &'static str,
+    rows: Vec<Row>,
+}
 
 impl Table {
+    /// An empty one whose floor has that name.
+    #[must_use]
+    pub fn beside(floor: &'static str) -> Self {
+        Self { floor, rows: Vec::new() }
+    }
+
     /// Adds a row and says it at once, since the whole takes minutes.
     pub fn add(&mut self, row: Row) {
         eprintln!("{}: {:.2}", row.name, row.ours);
-        self.0.push(row);
+        self.rows.push(row);
     }
 }
 
@@ -60,9 +69,9 @@ impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let number =
             |value: Option<f64>| value.map_or(String::new(), |value| format!("{value:.2}"));
-        writeln!(f, "| what | direct | floor | mirrord | ratio | goal | |")?;
+        writeln!(f, "| what | direct | {} | mirrord | ratio | goal | |", self.floor)?;
         writeln!(f, "|---|---|---|---|---|---|---|")?;
-        for row in &self.0 {
+        for row in &self.rows {
             let goal = match row.goal {
                 Goal::AtLeast(share) => format!("≥ {share:.2} ×"),
                 Goal::AtMost(share) => format!("≤ {share:.2} ×"),

@@ -21,21 +21,28 @@ pub struct World {
     pub held: client::Held,
 }
 
-/// One command; a server or a holder of connections stays until a signal.
+/// One command, or several with `and` between them; a server or a holder of connections stays until
+/// a signal.
 pub fn once(words: &[String]) -> ExitCode {
     watch_signals();
     let world = World::default();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let stays = matches!(words.first(), Some(&("serve" | "idle" | "hold" | "wait")));
-    let line = Line::reply(dispatch(&world, &words));
-    let ok = line.is_ok();
-    line.print();
-    if stays && ok {
+    let mut stays = false;
+    for words in words.split(|&word| word == "and") {
+        let line = Line::reply(dispatch(&world, words));
+        let ok = line.is_ok();
+        line.print();
+        if !ok {
+            return ExitCode::FAILURE;
+        }
+        stays |= matches!(words.first(), Some(&("serve" | "idle" | "hold" | "wait")));
+    }
+    if stays {
         loop {
             thread::park();
         }
     }
-    ExitCode::from(u8::from(!ok))
+    ExitCode::SUCCESS
 }
 
 /// Every line of standard input is a command of its own thread; its end is the end.

@@ -1,0 +1,19 @@
+//! A listening socket that this process was born with.
+
+use std::{io, net::TcpListener, os::fd::RawFd};
+
+use nix::sys::socket::{getsockopt, sockopt::AcceptConn};
+
+use crate::sys;
+
+/// The listening TCP socket that whoever started this process left open at `fd`; non-blocking,
+/// and no child's.
+pub fn listener(fd: RawFd) -> io::Result<TcpListener> {
+    let listener = TcpListener::from(sys::duplicate(fd)?);
+    if !getsockopt(&listener, AcceptConn)? {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the socket does not listen"));
+    }
+    listener.local_addr()?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}

@@ -1,0 +1,164 @@
+//! Where tunnels come from: the agent's socket, or pipes that other processes bring.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+
+use anyhow::Context;
+use mirrord_protocol::Token;
+use mirrord_protocol::control::{
+    AGENT_SOCKET, Agents, HANDOVER_SOCKET, ProxyConfig, ProxyEvent, SHARED_FOLDER, TargetIndex,
+};
+use mirrord_tunnel::handover::{self, Handover};
+use mirrord_tunnel::{HandedPipe, HandshakeError, Pipe, Socket, UnixPipe};
+use tokio::io::AsyncReadExt;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tracing::{debug, warn};
+
+use crate::report::say;
+
+/// How long an agent may take to appear, at the start and after it was killed.
+const GRACE: Duration = Duration::from_secs(30);
+/// How often the agent's socket is tried.
+const RETRY: Duration = Duration::from_millis(5);
+/// So many pipes may be on their way to become tunnels; the next one is turned away.
+const WAITING_ROOM: usize = 64;
+
+/// A pipe that has become a tunnel, or has not.
+pub(crate) struct Arrival {
+    pub(crate) target: TargetIndex,
+    pub(crate) result: Result<Socket<Pipe>, HandshakeError>,
+    /// Who brought the pipe waits until this is closed.
+    pub(crate) bringer: Option<UnixStream>,
+}
+
+/// Where tunnels come from.
+pub(crate) enum Door {
+    /// The socket of the one agent.
+    Agent(Token),
+    /// Pipes are handed over.
+    Handover(Receiver),
+}
+
+impl Door {
+    pub(crate) fn open(config: &ProxyConfig) -> anyhow::Result<Self> {
+        let token = config.token.clone();
+        Ok(match config.agents {
+            Agents::Socket => Self::Agent(token),
+            Agents::Handed(_) => {
+                let receiver = Receiver::bind(HANDOVER_SOCKET, token)?;
+                say(&ProxyEvent::Waiting);
+                Self::Handover(receiver)
+            }
+        })
+    }
+
+    /// Waits for the next arrival. The agent's socket is tried only while no tunnel stands.
+    pub(crate) async fn next(&mut self, alone: bool) -> anyhow::Result<Arrival> {
+        match self {
+            Self::Agent(token) if alone => {
+                let socket = connect(token).await?;
+                Ok(Arrival { target: 0, result: Ok(socket), bringer: None })
+            }
+            Self::Agent(_) => std::future::pending().await,
+            Self::Handover(receiver) => Ok(receiver.next().await),
+        }
+    }
+}
+
+/// Connects to the agent's socket as soon as it is there.
+async fn connect(token: &Token) -> anyhow::Result<Socket<Pipe>> {
+    let deadline = Instant::now() + GRACE;
+    loop {
+        let error = match UnixStream::connect(AGENT_SOCKET).await {
+            Ok(pipe) => match handshake(pipe, token).await {
+                Ok(socket) => return Ok(socket),
+                Err(error @ HandshakeError::Refused(_)) => return Err(error.into()),
+                Err(error) => anyhow::Error::new(error),
+            },
+            Err(error) => anyhow::Error::new(error),
+        };
+        debug!(%error, "no agent yet");
+        if Instant::now() >= deadline {
+            return Err(error.context(format!("no agent within {} s", GRACE.as_secs())));
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+async fn handshake(pipe: UnixStream, token: &Token) -> Result<Socket<Pipe>, HandshakeError> {
+    let pipe = UnixPipe::from_tokio(pipe).map_err(HandshakeError::Pipe)?;
+    mirrord_tunnel::connect(pipe.into(), token, None).await
+}
+
+/// Takes pipes over.
+pub(crate) struct Receiver {
+    listener: UnixListener,
+    token: Token,
+    arriving: JoinSet<Option<Arrival>>,
+}
+
+impl Receiver {
+    /// Listens on a path, in the place of whoever did before.
+    pub(crate) fn bind(path: &str, token: Token) -> anyhow::Result<Self> {
+        fs::create_dir_all(SHARED_FOLDER).with_context(|| format!("making {SHARED_FOLDER}"))?;
+        // Bound under another name first: who finds the socket can connect to it.
+        let unready = format!("{path}.new");
+        let _ = fs::remove_file(&unready);
+        let listener =
+            UnixListener::bind(&unready).with_context(|| format!("listening on {path}"))?;
+        fs::set_permissions(&unready, fs::Permissions::from_mode(0o600))?;
+        fs::rename(&unready, path).with_context(|| format!("listening on {path}"))?;
+        Ok(Self { listener, token, arriving: JoinSet::new() })
+    }
+
+    /// Waits for the next pipe that has become a tunnel, or has not.
+    pub(crate) async fn next(&mut self) -> Arrival {
+        loop {
+            tokio::select! {
+                Some(arrived) = self.arriving.join_next() => {
+                    if let Ok(Some(arrival)) = arrived {
+                        return arrival;
+                    }
+                }
+                accepted = self.listener.accept() => match accepted {
+                    Ok(_) if self.arriving.len() >= WAITING_ROOM => {
+                        warn!("too many pipes at once: one is turned away");
+                    }
+                    Ok((bringer, _)) => {
+                        self.arriving.spawn_local(arrive(bringer, self.token.clone()));
+                    }
+                    Err(error) => {
+                        // Out of file descriptors, most likely: who waits is accepted later.
+                        warn!(%error, "taking a pipe over failed");
+                        tokio::time::sleep(Duration::from_millis(50)).await;
+                    }
+                },
+            }
+        }
+    }
+}
+
+/// Waits until who brought a pipe is gone; for ever if nobody did.
+pub(crate) async fn left(bringer: Option<UnixStream>) {
+    let Some(mut bringer) = bringer else { return std::future::pending().await };
+    let mut ignored = [0; 64];
+    while matches!(bringer.read(&mut ignored).await, Ok(len) if len > 0) {}
+}
+
+async fn arrive(bringer: UnixStream, token: Token) -> Option<Arrival> {
+    let Handover { header, reader, writer } = match handover::receive(&bringer).await {
+        Ok(handover) => handover,
+        Err(error) => {
+            warn!(error = format!("{:#}", anyhow::Error::new(error)), "a pipe was not taken over");
+            return None;
+        }
+    };
+    let result = match HandedPipe::new(reader, writer) {
+        Ok(pipe) => mirrord_tunnel::connect(pipe.into(), &token, header.container.as_deref()).await,
+        Err(error) => Err(HandshakeError::Pipe(error)),
+    };
+    Some(Arrival { target: header.target, result, bringer: Some(bringer) })
+}

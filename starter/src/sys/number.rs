@@ -1,0 +1,21 @@
+//! System call numbers of x86_64.
+
+pub const READ: usize = 0;
+pub const WRITE: usize = 1;
+pub const CLOSE: usize = 3;
+pub const RT_SIGACTION: usize = 13;
+pub const SOCKET: usize = 41;
+pub const SENDTO: usize = 44;
+pub const SHUTDOWN: usize = 48;
+pub const BIND: usize = 49;
+pub const LISTEN: usize = 50;
+pub const SETSOCKOPT: usize = 54;
+pub const FCNTL: usize = 72;
+pub const CLOCK_GETTIME: usize = 228;
+pub const EXIT_GROUP: usize = 231;
+pub const PPOLL: usize = 271;
+pub const ACCEPT4: usize = 288;
+pub const DUP3: usize = 292;
+pub const MEMFD_CREATE: usize = 319;
+pub const EXECVEAT: usize = 322;
+pub const CLOSE_RANGE: usize = 436;

@@ -1,0 +1,15 @@
+//! Everything that takes a cluster: `make test-cluster`.
+//!
+//! One executable, so that few tests at a time share the cluster, and one of them can have it alone.
+
+mod clean;
+mod disturbed;
+mod environment;
+mod errors;
+mod incoming;
+mod names;
+mod outgoing;
+mod replicas;
+mod rights;
+mod security;
+mod targets;
