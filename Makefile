@@ -30,6 +30,7 @@ build-tests:
 check:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy -p mirrord-tests --test cluster -- -D warnings
 	cargo test --workspace --exclude mirrord-tests
 	cargo test -p mirrord-tests --lib --test edges
 

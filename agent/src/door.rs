@@ -1,16 +1,14 @@
 //! Where tunnels come from: a socket on the volume that both sides mount, or a listener that the
 //! agent was born with.
 
-use std::fs;
 use std::io;
 use std::net::TcpStream as StdTcpStream;
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream as StdUnixStream;
 
 use anyhow::Context;
 use mirrord_netns::inherited;
 use mirrord_protocol::control::{self, AGENT_SOCKET, LISTENER_FD};
-use mirrord_tunnel::{Pipe, UnixPipe};
+use mirrord_tunnel::{Pipe, UnixPipe, listen};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 
 /// What new tunnels come through.
@@ -29,7 +27,9 @@ pub(crate) enum Caller {
 impl Door {
     pub(crate) fn open(door: control::Door) -> anyhow::Result<Self> {
         match door {
-            control::Door::Socket { .. } => listen(AGENT_SOCKET).map(Self::Socket),
+            control::Door::Socket { .. } => listen(AGENT_SOCKET)
+                .map(Self::Socket)
+                .with_context(|| format!("listening on {AGENT_SOCKET}")),
             control::Door::Listener => {
                 let listener =
                     inherited::listener(LISTENER_FD).context("taking the listener over")?;
@@ -54,14 +54,4 @@ impl Caller {
             Self::Tcp(socket) => Pipe::tcp(TcpStream::from_std(socket.try_clone()?)?),
         }
     }
-}
-
-fn listen(path: &str) -> anyhow::Result<UnixListener> {
-    // Bound under another name first: who finds the socket can connect to it.
-    let unready = format!("{path}.new");
-    let _ = fs::remove_file(&unready);
-    let listener = UnixListener::bind(&unready).with_context(|| format!("listening on {path}"))?;
-    fs::set_permissions(&unready, fs::Permissions::from_mode(0o600))?;
-    fs::rename(&unready, path).with_context(|| format!("listening on {path}"))?;
-    Ok(listener)
 }

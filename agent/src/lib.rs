@@ -21,19 +21,21 @@ mod describe;
 mod door;
 mod mirror;
 mod outgoing;
-mod pause;
 mod serve;
 mod session;
 mod steal;
 mod target;
 mod targets;
 
-use std::io::{BufRead, Write};
+use std::io::{BufRead, Read, Write};
 use std::process::ExitCode;
 
 use anyhow::Context;
 use mirrord_protocol::control::{AgentConfig, AgentEvent};
 use tracing_subscriber::EnvFilter;
+
+/// The longest configuration, in bytes.
+const LONGEST_LINE: u64 = 1 << 20;
 
 /// Runs the agent: its configuration is the first line of standard input, its events are the
 /// lines of standard output, its log is standard error.
@@ -50,7 +52,11 @@ pub fn run() -> ExitCode {
 
 fn start() -> anyhow::Result<()> {
     let mut line = String::new();
-    std::io::stdin().lock().read_line(&mut line).context("reading the configuration")?;
+    std::io::stdin()
+        .lock()
+        .take(LONGEST_LINE)
+        .read_line(&mut line)
+        .context("reading the configuration")?;
     let config: AgentConfig = serde_json::from_str(&line).context("reading the configuration")?;
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(&config.log))

@@ -1,6 +1,7 @@
 //! Lets tunnels in, and ends when the session is gone.
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::io::Read;
 use std::rc::Rc;
 use std::time::Duration;
@@ -8,17 +9,16 @@ use std::time::Duration;
 use anyhow::Context;
 use mirrord_protocol::Token;
 use mirrord_protocol::control::{AgentConfig, AgentEvent};
-use mirrord_tunnel::{HandshakeError, accept};
+use mirrord_tunnel::{HandshakeError, accept, or_pause};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::door::{Caller, Door};
-use crate::pause::or_pause;
 use crate::targets::{CallersTx, Targets};
 
-/// So many peers may be without a token yet; the next one is turned away.
+/// So many peers may be without a token yet; for the next one, the oldest has to go.
 const WAITING_ROOM: usize = 16;
 /// Ends of threads that wait to be noticed.
 const ENDS: usize = 16;
@@ -37,21 +37,28 @@ pub(crate) async fn serve(config: AgentConfig) -> anyhow::Result<()> {
     crate::say(&AgentEvent::Listening);
     let mut idle_since = Instant::now();
     let mut waiting: JoinSet<Result<Admitted, HandshakeError>> = JoinSet::new();
+    let mut room: VecDeque<AbortHandle> = VecDeque::new();
     let mut alone = false;
     loop {
         let idle = targets.borrow_mut().is_empty();
         tokio::select! {
             accepted = door.accept() => {
                 let Some(caller) = or_pause(accepted, "accepting a tunnel").await else { continue };
-                if waiting.len() >= WAITING_ROOM {
-                    warn!("too many peers that show no token: one is turned away");
-                    continue;
+                room.retain(|peer| !peer.is_finished());
+                if room.len() >= WAITING_ROOM
+                    && let Some(oldest) = room.pop_front()
+                {
+                    warn!("too many peers that show no token: the oldest is turned away");
+                    oldest.abort();
                 }
-                waiting.spawn_local(judge(caller, config.token.clone(), targets.clone()));
+                let judged = judge(caller, config.token.clone(), targets.clone());
+                room.push_back(waiting.spawn_local(judged));
             }
-            Some(judged) = waiting.join_next() => match judged? {
-                Err(error) => warn!(%error, "a peer was not let in"),
-                Ok((caller, callers_tx)) => if let Err(error) = callers_tx.try_send(caller) {
+            Some(judged) = waiting.join_next() => match judged {
+                Err(turned_away) if turned_away.is_cancelled() => {}
+                Err(failed) => return Err(failed.into()),
+                Ok(Err(error)) => warn!(%error, "a peer was not let in"),
+                Ok(Ok((caller, callers_tx))) => if let Err(error) = callers_tx.try_send(caller) {
                     warn!(%error, "the target's thread takes no tunnel");
                 },
             },

@@ -15,14 +15,13 @@ use mirrord_netns::{Proto, Steal, TargetNet};
 use mirrord_protocol::control::Protocol;
 use mirrord_protocol::frame::{ClientAddr, Delivery, Open, OrigDst, Port};
 use mirrord_tunnel::datagrams::Readiness;
-use mirrord_tunnel::{Answers, Tunnel};
+use mirrord_tunnel::{Answers, Tunnel, or_pause};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
 use crate::clients::Clients;
-use crate::pause::or_pause;
 
 /// What steals for one tunnel; dropping it gives every port back.
 pub(crate) struct Stealer {

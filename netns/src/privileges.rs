@@ -13,22 +13,10 @@ const LAST: u8 = 63;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Capability {
-    /// Reading and writing files whatever their permissions.
-    DacOverride = 1,
-    /// Reading files and listing folders whatever their permissions.
-    DacReadSearch = 2,
-    /// Signals to any process.
-    Kill = 5,
-    /// Dropping capabilities from the bounding set.
-    SetPcap = 8,
-    /// Ports below `ip_unprivileged_port_start`.
-    NetBindService = 10,
     /// Addresses, routes, rules, marks, transparent sockets.
     NetAdmin = 12,
     /// Raw, packet and transparent sockets; marks since Linux 5.17.
     NetRaw = 13,
-    /// chroot, and setns into a mount namespace.
-    SysChroot = 18,
     /// Reading another process's memory, environment and root.
     SysPtrace = 19,
     /// setns, and bpf where the kernel or the engine does not know [`Capability::Bpf`].
@@ -40,14 +28,8 @@ pub enum Capability {
 impl fmt::Display for Capability {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::DacOverride => "DAC_OVERRIDE",
-            Self::DacReadSearch => "DAC_READ_SEARCH",
-            Self::Kill => "KILL",
-            Self::SetPcap => "SETPCAP",
-            Self::NetBindService => "NET_BIND_SERVICE",
             Self::NetAdmin => "NET_ADMIN",
             Self::NetRaw => "NET_RAW",
-            Self::SysChroot => "SYS_CHROOT",
             Self::SysPtrace => "SYS_PTRACE",
             Self::SysAdmin => "SYS_ADMIN",
             Self::Bpf => "BPF",
@@ -76,7 +58,7 @@ impl std::error::Error for Missing {}
 pub fn keep_only(caps: &[Capability]) -> io::Result<()> {
     let kept = caps.iter().fold(0, |set, cap| set | 1_u64 << *cap as u8);
     for capability in 0..=LAST {
-        // Needs SetPcap, which the sidecar does not have; the permitted set is what counts.
+        // Needs CAP_SETPCAP, which the sidecar does not have; the permitted set is what counts.
         if kept & 1 << capability == 0 && sys::drop_bounding(capability).is_err() {
             break;
         }

@@ -91,6 +91,9 @@ impl AsRawFd for SteeredUdp {
 /// Listens on a loopback address for connections to any address and port.
 pub(crate) fn listen(domain: Domain) -> io::Result<TcpListener> {
     let socket = transparent(domain, Type::STREAM)?;
+    // What it accepts inherits this: while such a connection stands at a port, a server that is
+    // started anew can bind that port again.
+    socket.set_reuse_address(true)?;
     socket.bind(&loopback(domain).into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())

@@ -10,11 +10,11 @@ use bytes::Bytes;
 use mirrord_netns::MARK_DIRECT;
 use mirrord_protocol::control::Protocol;
 use mirrord_protocol::frame::{Delivery, Open, OrigDst};
-use mirrord_tunnel::Stream;
 use mirrord_tunnel::datagrams::{Readiness, connected, receive};
+use mirrord_tunnel::{Stream, or_pause};
 use socket2::SockRef;
 use tokio::net::UdpSocket;
-use tracing::{debug, warn};
+use tracing::debug;
 
 use crate::link::Link;
 use crate::names;
@@ -76,10 +76,7 @@ impl Datagrams {
                 self.forward(datagram.from, datagram.to, &buffer[..datagram.len]);
                 Ok(())
             });
-            if let Err(error) = received.await {
-                warn!(%error, "receiving a datagram of the app failed");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
+            or_pause(received.await, "receiving a datagram of the app").await;
         }
     }
 

@@ -1,7 +1,6 @@
 //! Where tunnels come from: the agent's socket, or pipes that other processes bring.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -10,7 +9,7 @@ use mirrord_protocol::control::{
     AGENT_SOCKET, Agents, HANDOVER_SOCKET, ProxyConfig, ProxyEvent, SHARED_FOLDER, TargetIndex,
 };
 use mirrord_tunnel::handover::{self, Handover};
-use mirrord_tunnel::{HandedPipe, HandshakeError, Pipe, Socket, UnixPipe};
+use mirrord_tunnel::{HandedPipe, HandshakeError, Pipe, Socket, UnixPipe, listen, or_pause};
 use tokio::io::AsyncReadExt;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
@@ -104,13 +103,7 @@ impl Receiver {
     /// Listens on a path, in the place of whoever did before.
     pub(crate) fn bind(path: &str, token: Token) -> anyhow::Result<Self> {
         fs::create_dir_all(SHARED_FOLDER).with_context(|| format!("making {SHARED_FOLDER}"))?;
-        // Bound under another name first: who finds the socket can connect to it.
-        let unready = format!("{path}.new");
-        let _ = fs::remove_file(&unready);
-        let listener =
-            UnixListener::bind(&unready).with_context(|| format!("listening on {path}"))?;
-        fs::set_permissions(&unready, fs::Permissions::from_mode(0o600))?;
-        fs::rename(&unready, path).with_context(|| format!("listening on {path}"))?;
+        let listener = listen(path).with_context(|| format!("listening on {path}"))?;
         Ok(Self { listener, token, arriving: JoinSet::new() })
     }
 
@@ -123,19 +116,15 @@ impl Receiver {
                         return arrival;
                     }
                 }
-                accepted = self.listener.accept() => match accepted {
-                    Ok(_) if self.arriving.len() >= WAITING_ROOM => {
+                accepted = self.listener.accept() => {
+                    let accepted = or_pause(accepted, "taking a pipe over").await;
+                    let Some((bringer, _)) = accepted else { continue };
+                    if self.arriving.len() >= WAITING_ROOM {
                         warn!("too many pipes at once: one is turned away");
+                        continue;
                     }
-                    Ok((bringer, _)) => {
-                        self.arriving.spawn_local(arrive(bringer, self.token.clone()));
-                    }
-                    Err(error) => {
-                        // Out of file descriptors, most likely: who waits is accepted later.
-                        warn!(%error, "taking a pipe over failed");
-                        tokio::time::sleep(Duration::from_millis(50)).await;
-                    }
-                },
+                    self.arriving.spawn_local(arrive(bringer, self.token.clone()));
+                }
             }
         }
     }

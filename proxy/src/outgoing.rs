@@ -2,11 +2,10 @@
 
 use std::io;
 use std::rc::Rc;
-use std::time::Duration;
 
 use mirrord_protocol::control::Protocol;
 use mirrord_protocol::frame::{Open, OrigDst};
-use mirrord_tunnel::{Answers, Tunnel};
+use mirrord_tunnel::{Answers, Tunnel, or_pause};
 use tokio::net::{TcpListener, TcpStream};
 use tracing::warn;
 
@@ -25,17 +24,10 @@ pub(crate) async fn accept(
         let Some(tunnel) = link.tunnel().await else {
             return anyhow::anyhow!("the proxy is going");
         };
-        match accepted {
-            Ok((socket, _)) => {
-                if let Err(error) = relay(&link, &tunnel, &place.names(), &listener, socket) {
-                    warn!(%error, "a connection of the app was lost");
-                }
-            }
-            Err(error) => {
-                // Out of file descriptors, most likely: the app's connection waits.
-                warn!(%error, "accepting a connection of the app failed");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
+        if let Some((socket, _)) = or_pause(accepted, "accepting a connection of the app").await
+            && let Err(error) = relay(&link, &tunnel, &place.names(), &listener, socket)
+        {
+            warn!(%error, "a connection of the app was lost");
         }
     }
 }

@@ -265,7 +265,7 @@ async fn drive(
             let description = peer.description().await;
             let described = Described { target, generation, description };
             if described_tx.send(described).await.is_err() {
-                std::future::pending::<()>().await;
+                return;
             }
         }
     };

@@ -45,7 +45,7 @@ const FIRST_OTHER: usize = 4;
 const FIRST_OWN: usize = 10;
 
 /// Readable; as `poll` reports it together with errors and hang-ups.
-pub const READABLE: i16 = 1;
+const READABLE: i16 = 1;
 
 /// Why the kernel refused.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -234,13 +234,15 @@ impl<'lab> Session<'lab> {
         kill(pid, signal).context("signal mirrord")
     }
 
-    /// Waits until its standard error has `text` in it.
+    /// Waits until its standard error has `text` in it, behind what was said `before`.
     ///
     /// # Errors
     /// If it never has; what was said is in the message.
-    pub fn until_said(&self, text: &str) -> Result<()> {
-        wait::until_true(&format!("a word of {text:?}"), || Ok(self.stderr().contains(text)))
-            .with_context(|| self.stderr())
+    pub fn until_said(&self, before: &str, text: &str) -> Result<()> {
+        wait::until_true(&format!("a word of {text:?}"), || {
+            Ok(self.stderr().get(before.len()..).is_some_and(|since| since.contains(text)))
+        })
+        .with_context(|| self.stderr())
     }
 
     /// Waits for the end; the exit code.

@@ -120,7 +120,8 @@ pub fn released(mut by: &StdUnixStream) -> Result<(), HandoverError> {
     if taken { Ok(()) } else { Err(HandoverError::NotTaken) }
 }
 
-/// Takes a pipe over, and says so: its sender is released when `from` is closed. Descriptors of what is refused are closed.
+/// Takes a pipe over, and says so: its sender is released when `from` is closed. Descriptors of
+/// what is refused are closed.
 ///
 /// # Errors
 /// What comes is no header with two descriptors, or does not come within 5 s.

@@ -15,6 +15,7 @@ pub mod datagrams;
 pub mod handover;
 mod handshake;
 mod outbox;
+mod pause;
 mod pipe;
 mod relay;
 mod runtime;
@@ -23,7 +24,8 @@ mod stream;
 mod tunnel;
 
 pub use handshake::{HandshakeError, Socket, accept, adopt, connect};
-pub use pipe::{HandedPipe, Pipe, UnixPipe};
+pub use pause::or_pause;
+pub use pipe::{HandedPipe, Pipe, UnixPipe, listen};
 pub use relay::{Answers, Outcome};
 pub use runtime::on_one_thread;
 pub use stream::{OpenError, Stream};

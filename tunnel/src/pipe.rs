@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 pub use handed::HandedPipe;
-pub use unix::UnixPipe;
+pub use unix::{UnixPipe, listen};
 
 /// All that a tunnel can go over.
 #[derive(Debug)]

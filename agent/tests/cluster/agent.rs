@@ -86,6 +86,11 @@ impl Agent {
         self.control.get_ref().shutdown(Shutdown::Write).unwrap();
     }
 
+    /// Tells it that the session is over.
+    pub fn dismiss(&self) {
+        self.control.get_ref().write_all(b"\n").unwrap();
+    }
+
     /// Waits until it has ended.
     pub fn wait(&mut self) -> ExitStatus {
         let deadline = Instant::now() + Duration::from_secs(15);

@@ -24,6 +24,21 @@ fn who_has_no_token_learns_nothing() {
 }
 
 #[test]
+fn peers_that_say_nothing_keep_nobody_out() {
+    in_pod(|| {
+        let (container, agent) = (target("crowded", 1), Agent::start(60));
+        let (place, id) = (agent.address, container.id.to_string());
+        on_this_thread(async move {
+            let silent: Vec<_> =
+                (0..64).map(|_| std::net::TcpStream::connect(place).unwrap()).collect();
+            let peer = Peer::connect(place, Some(&id)).await.unwrap();
+            assert_eq!(peer.describe().await.hostname, "crowded");
+            drop(silent);
+        });
+    });
+}
+
+#[test]
 fn a_container_that_does_not_run_is_refused_by_name() {
     in_pod(|| {
         let mut container = target("ending", 1);

@@ -206,3 +206,16 @@ fn once_the_cli_is_gone_the_last_tunnels_end_is_the_agents() {
         });
     });
 }
+
+#[test]
+fn an_agent_that_is_dismissed_leaves_whoever_has_a_tunnel() {
+    in_pod(|| {
+        let mut agent = Agent::start(60);
+        let place = agent.address;
+        on_this_thread(async move {
+            let _peer = Peer::connect(place, None).await.unwrap();
+            agent.dismiss();
+            assert!(agent.wait().success());
+        });
+    });
+}

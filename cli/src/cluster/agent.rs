@@ -141,7 +141,9 @@ impl Order<'_> {
             AgentMode::Job => {
                 let site = job::create(self).await?;
                 let ended = fate::of_pod(self, &site.pod);
-                self.settle(&site, self.name.clone(), ended, began).await
+                let settled = self.settle(&site, self.name.clone(), ended, began).await?;
+                job::keep(self).await?;
+                Ok(settled)
             }
             AgentMode::Ephemeral => {
                 let created = ephemeral::create(self).await?;

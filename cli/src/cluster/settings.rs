@@ -88,7 +88,7 @@ impl Default for AgentSettings {
             exclude_probes: false,
             startup_timeout: 60,
             communication_timeout: 60,
-            ttl: 30,
+            ttl: 10,
         }
     }
 }

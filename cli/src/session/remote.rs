@@ -218,8 +218,7 @@ async fn staff(
     reporter: &Reporter,
 ) -> Result<(), Failure> {
     for post in posts {
-        let (_, took) = agents.site(post).await?;
-        if let Some(took) = took {
+        if let Some(took) = agents.site(post).await?.took {
             reporter.say(&Event::Step { step: Step::Pod, took: millis(took.pod) });
             reporter.say(&Event::Step { step: Step::Delivery, took: millis(took.delivery) });
         }

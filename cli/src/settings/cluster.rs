@@ -29,11 +29,17 @@ pub fn settings(
                 "accept_invalid_certificates",
             ),
         },
-        namespace: text(&options.target_namespace, "target.namespace"),
+        namespace: namespace(
+            "--target-namespace",
+            text(&options.target_namespace, "target.namespace"),
+        )?,
         all_replicas: flag(options.all_replicas, "target.all_replicas"),
         agent: AgentSettings {
             mode: options.agent_mode.or_else(|| mode(config)),
-            namespace: text(&options.agent_namespace, "agent.namespace"),
+            namespace: namespace(
+                "--agent-namespace",
+                text(&options.agent_namespace, "agent.namespace"),
+            )?,
             image: options
                 .agent_image
                 .clone()
@@ -41,6 +47,24 @@ pub fn settings(
             ..agent(config)
         },
     })
+}
+
+/// A namespace's name: a label of DNS (RFC 1123), since it becomes a part of the API's paths.
+fn namespace(option: &str, name: Option<String>) -> Result<Option<String>, Failure> {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let good = |name: &String| {
+        (1..=63).contains(&name.len())
+            && name.starts_with(plain)
+            && name.ends_with(plain)
+            && name.chars().all(|c| plain(c) || c == '-')
+    };
+    match name {
+        Some(name) if !good(&name) => {
+            Err(Failure::new(format!("{name:?} cannot be a namespace ({option})"))
+                .hint("a namespace has up to 63 lower case letters, digits and dashes"))
+        }
+        name => Ok(name),
+    }
 }
 
 /// What the file alone says of the agents.

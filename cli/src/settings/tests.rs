@@ -276,3 +276,17 @@ fn the_log_is_the_variables_then_the_files_then_the_options() {
         ["warn", "info", "debug"]
     );
 }
+
+#[test]
+fn what_cannot_be_a_namespace_is_refused_before_anything_is_asked() {
+    let of = |name: &str| {
+        let mut options = Options::default();
+        options.cluster.target_namespace = Some(name.to_owned());
+        Settings::of(&options)
+    };
+    for bad in ["../x", "a/../b", "Shop", "-a", "a b", &"a".repeat(64)] {
+        let failure = of(bad).expect_err(bad);
+        assert!(failure.sentence.contains("cannot be a namespace"), "{failure}");
+    }
+    assert_eq!(of("shop-1").expect("a namespace").cluster.namespace.as_deref(), Some("shop-1"));
+}

@@ -157,12 +157,12 @@ fn a_change_that_cannot_be_leaves_everything_as_it_was() {
         assert!(matches!(plane.change(&Plan::default()), Err(PlaneError::Protocols)));
         ip("route add local default dev lo table 28018 metric 9");
         let foreign = state();
-        let error = plane.change(&Plan {
+        let changed = plane.change(&Plan {
             identity: vec![address(MOVED)],
             identity_subnets: vec![subnet(OWN, 24), subnet("2001:db8::", 64)],
             ..plan()
         });
-        error.unwrap();
+        changed.unwrap();
         plane.change(&plan()).unwrap();
         assert_eq!(state(), foreign, "somebody else's route stays");
         ip("route del local default dev lo table 28018 metric 9");

@@ -5,6 +5,7 @@ use std::{
     io::{BufRead, BufReader, ErrorKind},
     net::TcpListener,
     process::{Child, Command, Stdio},
+    time::{Duration, Instant},
 };
 
 use mirrord_netns::{
@@ -52,6 +53,19 @@ fn new_connections_to_a_chosen_port_come_to_us_and_others_do_not() {
         steal.remove(Proto::Tcp, 8080).unwrap();
         outside.run(|| connect(socket(OWN, 8080)).unwrap());
         accept(&original[0]);
+    });
+}
+
+#[test]
+fn a_server_that_is_started_anew_binds_its_port_while_stolen_connections_stand() {
+    in_target(|outside| {
+        let original = TcpListener::bind("0.0.0.0:8080").unwrap();
+        let mut steal = attach();
+        steal.add(Proto::Tcp, 8080).unwrap();
+        let _client = outside.run(|| connect(socket(OWN, 8080)).unwrap());
+        let _ours = accept(&steal.tcp()[0]);
+        drop(original);
+        until_unshared(|| TcpListener::bind("0.0.0.0:8080").ok());
     });
 }
 
@@ -110,9 +124,25 @@ fn datagrams_are_taken_and_answered_from_the_targets_port() {
         let mut buffer = [0; 64];
         assert_eq!(client.recv_from(&mut buffer).unwrap(), (6, socket(OWN, 5353)));
         drop(steal);
-        client.send_to(b"again", socket(OWN, 5353)).unwrap();
-        assert_eq!(original.recv_from(&mut buffer).unwrap().0, 5);
+        let length = until_unshared(|| {
+            client.send_to(b"again", socket(OWN, 5353)).unwrap();
+            Some(original.recv_from(&mut buffer).ok()?.0)
+        });
+        assert_eq!(length, 5);
     });
+}
+
+/// A process that another test starts shares our descriptors until it executes its program: what
+/// is closed here lives as long.
+fn until_unshared<T>(mut attempt: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    loop {
+        if let Some(done) = attempt() {
+            return done;
+        }
+        assert!(Instant::now() < deadline, "it is still held");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 #[test]

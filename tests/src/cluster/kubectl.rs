@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context, Result, ensure};
@@ -28,12 +28,6 @@ impl Kubectl {
     #[must_use]
     pub fn within(&self, namespace: &str) -> Self {
         Self { namespace: Some(namespace.to_owned()), ..self.clone() }
-    }
-
-    /// The same as another user.
-    #[must_use]
-    pub fn with_config(&self, config: &Path) -> Self {
-        Self { config: config.into(), ..self.clone() }
     }
 
     /// The kubeconfig.

@@ -45,14 +45,6 @@ impl Node {
         let pid = found.split('/').nth(2).ok_or_else(|| anyhow!("no process of {}", pod.name))?;
         self.docker.run(&["exec", &self.name, "nsenter", "-t", pid, "-n", "sh", "-c", script])
     }
-
-    /// Its own address.
-    ///
-    /// # Errors
-    /// If it has none.
-    pub fn address(&self) -> Result<String> {
-        self.docker.inspect(&self.name, "{{.NetworkSettings.Networks.bridge.IPAddress}}")
-    }
 }
 
 /// The rules, routes, addresses and attached programs of a pod's network.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use mirrord_tests::cluster::{Cluster, Network, Objects, Pod, Scene, gone};
+use mirrord_tests::cluster::{Cluster, Network, Node, Objects, Pod, Scene, gone};
 use mirrord_tests::lab::PROBE;
 use mirrord_tests::mirrord::Session;
 use mirrord_tests::terminal::Terminal;
@@ -27,7 +27,7 @@ impl<'c, 's> Before<'c, 's> {
     fn of(scene: &'s Scene<'c>) -> Result<Self> {
         let pod = scene.pod("web")?;
         // Where the node is another machine, the objects alone are compared.
-        let network = Network::of(&pod).ok();
+        let network = Node::of(&pod).map(|_| Network::of(&pod)).transpose()?;
         scene.until_answered_by(&pod.name, "web:80")?;
         Ok(Self { scene, objects: Objects::now(&scene.space)?, network, pod })
     }
@@ -171,6 +171,30 @@ fn kill_9_of_all_of_ours_on_this_machine_leaves_nothing() -> Result<()> {
 }
 
 #[test]
+fn kill_9_of_all_of_ours_while_an_agent_is_being_made_leaves_nothing_in_the_cluster() -> Result<()>
+{
+    let Some(cluster) = Cluster::open("kill -9 of everything here, early")? else {
+        return Ok(());
+    };
+    let scene = Scene::open(&cluster)?;
+    let before = Objects::now(&scene.space)?;
+    for number in 0..4 {
+        let mirrord = scene.mirrord("deployment/web");
+        let mut session = mirrord.start(&format!("early{number}"), PROBE, &["wait"])?;
+        wait::until("the agent's Job", || {
+            let jobs = scene.space.kubectl.run(&["get", "jobs", "-o", "name"])?;
+            Ok((jobs.lines().count() > number).then_some(()))
+        })?;
+        for process in processes::family(i32::try_from(session.child.id())?) {
+            process.signal(Signal::SIGKILL)?;
+        }
+        session.wait()?;
+        let _ = cluster.lab.docker.run(&["rm", "-f", &session.name]);
+    }
+    before.as_before(ALONE)
+}
+
+#[test]
 fn a_killed_sidecar_leaves_nothing() -> Result<()> {
     let Some(cluster) = Cluster::open("a killed sidecar in a cluster")? else {
         return Ok(());
@@ -192,8 +216,9 @@ fn a_killed_agent_leaves_the_target_serving_and_is_told() -> Result<()> {
     let before = Before::of(&scene)?;
     let (mut session, id) = before.stealing()?;
     let label = format!("mirrord.session={id}");
+    let said = session.stderr();
     scene.space.kubectl.run(&["delete", "pods", "-l", &label, "--force", "--grace-period=0"])?;
-    session.until_said("agent")?;
+    session.until_said(&said, "the tunnel to the target is cut")?;
     let back = scene.until_answered_by("local", "web:80");
     assert_eq!(session.end()?, 0, "{}", session.stderr());
     before.again(&id, ALONE)?;

@@ -97,20 +97,18 @@ fn secrets_stay(cluster: &Cluster, mode: &str) -> Result<()> {
     let labelled = scene.space.kubectl.run(&["get", kinds, "-l", &ours, "-o", "yaml"])?;
     ensure!(!all.contains(SECRET), "in an object of the cluster");
 
-    let token = token_of(&session.part("proxy")?)?;
-    let Some(token) = token else {
-        return Ok(());
-    };
+    let token = token_of(&session.part("proxy")?)?.context("no token in the proxy's memory")?;
     ensure!(!all.contains(&token) && !labelled.contains(&token), "the token in an object");
     ensure!(!arguments.contains(&token), "the token in an argument list");
     ensure!(!sidecar.contains(&token), "the token in docker inspect");
     Ok(())
 }
 
-/// The session's token, from the memory of the sidecar's process that holds it; `None` where it
-/// can't be found there.
+/// The session's token, from the memory of the sidecar's first process, which keeps the
+/// configuration for another worker; `None` where it can't be found there.
 fn token_of(sidecar: &str) -> Result<Option<String>> {
-    let process = processes::worker(sidecar, "proxy")?;
+    let first = processes::of_container(sidecar).into_iter().find(|process| process.own_pid == 1);
+    let process = first.context("no process in the sidecar")?;
     let maps = std::fs::read_to_string(format!("/proc/{}/maps", process.pid))?;
     let memory = std::fs::File::open(format!("/proc/{}/mem", process.pid))?;
     for line in maps.lines().filter(|line| line.contains(" rw-p ")) {

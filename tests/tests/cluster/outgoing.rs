@@ -132,6 +132,7 @@ fn nothing_of_the_kubeconfig_enters_a_container() -> Result<()> {
         })
         .map(|(_, secret)| secret)
         .collect();
+    ensure!(!secrets.is_empty(), "this test needs a kubeconfig with a key or a token in it");
     let session = scene.mirrord("deployment/web").probe("app")?;
     let own = session.app().must("env")?.to_string();
     let docker = &cluster.lab.docker;

@@ -108,7 +108,7 @@ fn moved(scene: &Scene<'_>, session: &mut Session<'_>) -> Result<()> {
         Ok((answer["name"] == "local").then_some(pod))
     });
     let pod = moved.with_context(|| session.stderr())?;
-    session.until_said(&pod.name)?;
+    session.until_said("", &pod.name)?;
     scene.until_answered_by("local", "web:80")?;
     session.app().must("ask web:7000 whoami")?;
     assert_eq!(session.end()?, 0, "{}", session.stderr());
@@ -135,8 +135,9 @@ fn a_session_follows_a_deleted_pod_to_its_replacement() -> Result<()> {
     let scene = scene(&cluster, 1)?;
     let pod = scene.pod("web")?;
     let mut session = scene.stealing(scene.mirrord("deployment/web"), "web:80")?;
+    let said = session.stderr();
     scene.space.kubectl.run(&["delete", "pod", &pod.name, "--wait=false"])?;
-    session.until_said(&pod.name)?;
+    session.until_said(&said, &pod.name)?;
     moved(&scene, &mut session)
 }
 

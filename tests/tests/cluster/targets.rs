@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use mirrord_tests::cluster::manifest::{self, SERVERS, probe, spec, workload};
 use mirrord_tests::cluster::{Cluster, Pod, Scene};
 use mirrord_tests::lab::{GO, MUSL, PROBE};
-use mirrord_tests::wait;
+use mirrord_tests::{skip, wait};
 use serde_json::{Value, json};
 
 fn servers() -> Value {
@@ -60,8 +60,8 @@ fn the_running_job_of_a_cronjob_is_a_target() -> Result<()> {
     scene.space.kubectl.run(&["create", "job", "now", "--from=cronjob/nightly"])?;
     let pods = scene.space.ready("nightly", 1)?;
     // The clock may have started another one by now.
-    let pods = wait::until("its pods", || Ok(Some(scene.space.pods("nightly")?)))
-        .map(|all| if all.len() > pods.len() { all } else { pods })?;
+    let all = scene.space.pods("nightly")?;
+    let pods = if all.len() > pods.len() { all } else { pods };
     stands_in(&scene, "cronjob/nightly", &pods)
 }
 
@@ -84,7 +84,7 @@ fn a_rollout_is_a_target_through_its_labels() -> Result<()> {
                   "versions": [version] },
     })])?;
     let told = rollout(&cluster);
-    cluster.kubectl.run(&["delete", "crd", "rollouts.argoproj.io", "--wait=false"])?;
+    cluster.kubectl.run(&["delete", "crd", "rollouts.argoproj.io", "--timeout=60s"])?;
     told
 }
 
@@ -99,7 +99,8 @@ fn rollout(cluster: &Cluster) -> Result<()> {
         "spec": { "replicas": 1, "selector": { "matchLabels": { "app": "shop" } },
                   "template": { "metadata": { "labels": { "app": "shop" } }, "spec": servers() } },
     });
-    wait::until("the new kind to be served", || scene.space.apply(&[rollout.clone()]).map(Some))?;
+    let rollout = [rollout];
+    wait::until("the new kind to be served", || scene.space.apply(&rollout).map(Some))?;
     let pods = scene.space.ready("shop", 1)?;
     stands_in(&scene, "rollout/shop", &pods)
 }
@@ -110,6 +111,7 @@ fn without_argo_a_rollout_is_refused_by_name() -> Result<()> {
         return Ok(());
     };
     if cluster.kubectl.run(&["get", "crd", "rollouts.argoproj.io"]).is_ok() {
+        skip::say("a rollout without its kind", "a cluster without Argo Rollouts");
         return Ok(());
     }
     let scene = Scene::empty(&cluster)?;

@@ -1,12 +1,15 @@
 //! A unix socket as a tunnel's pipe.
 
+use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::net::UnixListener;
 
 /// A unix socket that asks for write events only while it is full.
 ///
@@ -36,6 +39,20 @@ impl UnixPipe {
     pub fn from_tokio(socket: tokio::net::UnixStream) -> io::Result<Self> {
         Self::new(socket.into_std()?)
     }
+}
+
+/// Listens on a path for this user alone, in the place of whoever did before.
+///
+/// # Errors
+/// The folder is not there, or not ours to write.
+pub fn listen(path: &str) -> io::Result<UnixListener> {
+    // Bound under another name first: who finds the socket can connect to it.
+    let unready = format!("{path}.new");
+    let _ = fs::remove_file(&unready);
+    let listener = UnixListener::bind(&unready)?;
+    fs::set_permissions(&unready, Permissions::from_mode(0o600))?;
+    fs::rename(&unready, path)?;
+    Ok(listener)
 }
 
 fn watch(socket: UnixStream, interest: Interest) -> io::Result<AsyncFd<UnixStream>> {

@@ -20,6 +20,8 @@ const STARTER: &str = "starter";
 /// What an agent may do: enter namespaces, read the target's process, redirect, capture.
 const CAPABILITIES: &[&str] =
     &["SYS_ADMIN", "SYS_PTRACE", "DAC_READ_SEARCH", "NET_ADMIN", "NET_RAW"];
+/// Seconds by which the cluster waits longer for an agent's start than we do.
+const MARGIN: u64 = 5;
 /// Memory for the program, its buffers and some thousand connections.
 const MEMORY: &str = "512Mi";
 
@@ -29,18 +31,23 @@ pub async fn create(order: &Order<'_>) -> Result<Site, StartError> {
     let jobs: Api<Job> = Api::namespaced(client.clone(), &order.namespace);
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), &order.namespace);
     let doing = |what: &str| format!("cannot {what} in namespace {}", order.namespace);
-    // Suspended until its ConfigMap is there: a kubelet that misses it waits long before it looks
-    // again.
     let job = serde_json::from_value(job(order)).map_err(|error| order.failed(error))?;
     let how = PostParams::default();
     let made = order.ask(&doing("create the agent's Job"), jobs.create(&how, &job)).await?;
     let map = program(order, made.metadata.uid.as_deref().unwrap_or_default());
     order.ask(&doing("create the agent's ConfigMap"), maps.create(&how, &map)).await?;
-    let go = Patch::Merge(json!({ "spec": { "suspend": false } }));
-    let how = PatchParams::default();
-    order.ask(&doing("start the agent's Job"), jobs.patch(&order.name, &how, &go)).await?;
     let pod = pod(order).await?;
     Ok(Site { namespace: order.namespace.clone(), pod, port: PORT })
+}
+
+/// Lets the Job go on for as long as its agent does: until now, it was to end soon unless somebody
+/// brought it a program.
+pub async fn keep(order: &Order<'_>) -> Result<(), StartError> {
+    let jobs: Api<Job> = Api::namespaced(order.cluster.client.clone(), &order.namespace);
+    let keep = Patch::Merge(json!({ "spec": { "activeDeadlineSeconds": null } }));
+    let how = PatchParams::default();
+    let patched = jobs.patch(&order.name, &how, &keep);
+    order.ask("cannot let the agent's Job go on", patched).await.map(drop)
 }
 
 /// The name of the Job's pod, as soon as there is one.
@@ -63,13 +70,17 @@ pub async fn pods(order: &Order<'_>) -> Result<Vec<Pod>, StartError> {
     Ok(order.ask("cannot list the agent's pods", pods.list(&labelled)).await?.items)
 }
 
-/// Removes an agent's Job and, with it, pod and ConfigMap; one that is not there is gone.
+/// Removes an agent's Job and, with it, pod and ConfigMap; one that is not there is gone, and who
+/// may not delete any has made none.
 pub async fn remove(cluster: &Cluster, namespace: &str, name: &str) -> Result<(), ClusterError> {
     let jobs: Api<Job> = Api::namespaced(cluster.client.clone(), namespace);
     match jobs.delete(name, &DeleteParams::background()).await {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-        Err(error) => Err(cluster.explain(&format!("cannot delete the agent's Job {name}"), error)),
+        Err(error) => {
+            let error = cluster.explain(&format!("cannot delete the agent's Job {name}"), error);
+            if error.is_forbidden() { Ok(()) } else { Err(error) }
+        }
     }
 }
 
@@ -128,7 +139,8 @@ fn job(order: &Order<'_>) -> Value {
             "annotations": order.settings.annotations,
         },
         "spec": {
-            "suspend": true,
+            // Whatever becomes of us, it ends, and the cluster removes it; see `keep`.
+            "activeDeadlineSeconds": order.settings.startup_timeout + MARGIN,
             "backoffLimit": 0,
             "ttlSecondsAfterFinished": order.settings.ttl,
             "template": {

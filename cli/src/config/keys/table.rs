@@ -311,7 +311,7 @@ pub const KEYS: &[Key] = &[
         "agent.ttl",
         &[Count],
         "",
-        "30",
+        "10",
         "seconds after which the cluster removes a job that has ended",
     ),
     done(

@@ -1,6 +1,6 @@
 //! The session's agents: one on each node, or in each pod.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::time::Duration;
 
@@ -38,6 +38,16 @@ pub struct Agents {
     living: Mutex<Living>,
 }
 
+/// The agent for a post.
+pub struct Staffed {
+    /// Where it listens.
+    pub site: Site,
+    /// How long its start took, if it was started now.
+    pub took: Option<Took>,
+    /// Whether it takes the place of one that has ended.
+    pub again: bool,
+}
+
 /// Why there is no agent for a post.
 #[derive(Debug)]
 pub enum NoAgent {
@@ -73,6 +83,8 @@ impl From<NoAgent> for Failure {
 struct Living {
     /// By node in a Job's pod, by pod in an ephemeral container.
     by_place: HashMap<String, Agent>,
+    /// Where the last one has ended.
+    ended: HashSet<String>,
     /// Every Job that was made.
     jobs: Vec<String>,
     mode: Option<AgentMode>,
@@ -133,12 +145,12 @@ impl Agents {
     ///
     /// # Errors
     /// It can't be started; not [`NoAgent::Lasting`] while the API server is away.
-    pub async fn site(&self, post: &Place) -> Result<(Site, Option<Took>), NoAgent> {
+    pub async fn site(&self, post: &Place) -> Result<Staffed, NoAgent> {
         let mut living = self.living.lock().await;
         let mode = living.mode.or(self.plan.cluster.agent.mode);
         let place = key(post, mode.unwrap_or(AgentMode::Job));
         if let Some(agent) = living.by_place.get(&place) {
-            return Ok((agent.site.clone(), None));
+            return Ok(Staffed { site: agent.site.clone(), took: None, again: false });
         }
         let (agent, mode, took) = match self.start(post, mode, &mut living.jobs).await {
             // A pod that is going, say: another one may stand at the post in a moment.
@@ -153,16 +165,20 @@ impl Agents {
         let site = agent.site.clone();
         living.mode = Some(mode);
         living.had_one = true;
-        living.by_place.insert(key(post, mode), agent);
-        Ok((site, Some(took)))
+        let place = key(post, mode);
+        let again = living.ended.remove(&place);
+        living.by_place.insert(place, agent);
+        Ok(Staffed { site, took: Some(took), again })
     }
 
     /// Forgets an agent that has ended; the next call of [`Agents::site`] starts another.
     pub async fn ended(&self, site: &Site) -> Result<(), Failure> {
         let mut living = self.living.lock().await;
-        let before = living.by_place.len();
-        living.by_place.retain(|_, agent| agent.site != *site);
-        match living.by_place.len() < before && living.deaths.one_too_many() {
+        let place = living.by_place.iter().find(|(_, agent)| agent.site == *site);
+        let Some(place) = place.map(|(place, _)| place.clone()) else { return Ok(()) };
+        living.by_place.remove(&place);
+        living.ended.insert(place);
+        match living.deaths.one_too_many() {
             true => Err(Failure::new("the agents in the cluster keep ending")),
             false => Ok(()),
         }

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::Context;
-use super::agents::NoAgent;
+use super::agents::{NoAgent, Staffed};
 use crate::cluster::agent::{Place, Site};
 use crate::cluster::forward::Forward;
 use crate::engine::exec::{self, ProxyPipe};
@@ -24,6 +24,8 @@ use crate::session::events::Event;
 const RETRY: Duration = Duration::from_millis(200);
 /// What is read from the API server at once.
 const CHUNK: usize = 256 << 10;
+/// What the engine has ready goes to the API server at once, up to so many of its frames.
+const BATCH: usize = 16;
 
 /// Who stands at a post; nobody for a while when a pod goes.
 pub type Assignment = watch::Sender<Option<Place>>;
@@ -86,8 +88,8 @@ impl Guard {
     /// Makes a pipe and carries bytes until it breaks.
     async fn lead(&self, sidecar: &str, post: &Place) -> Result<(), Trouble> {
         let agents = &self.context.agents;
-        let (site, restarted) = agents.site(post).await?;
-        if restarted.is_some() {
+        let Staffed { site, again, .. } = agents.site(post).await?;
+        if again {
             self.context.say(Event::AgentRestarted { reason: None }).await;
         }
         let opened = Forward::open(&agents.cluster.client, &site.namespace, &site.pod, site.port);
@@ -158,19 +160,20 @@ fn gone(grace: Duration, reason: String) -> Failure {
 /// Carries bytes both ways until one side ends.
 async fn carry(forward: Forward, pipe: ProxyPipe) -> io::Result<()> {
     let (mut from_agent, mut to_agent) = tokio::io::split(forward);
-    let ProxyPipe { mut output, mut input } = pipe;
+    let ProxyPipe { output, mut input } = pipe;
+    let mut output = output.ready_chunks(BATCH);
     let up = async {
-        while let Some(chunk) = output.next().await {
-            match chunk.map_err(io::Error::other)? {
-                LogOutput::StdErr { message } => {
-                    let words = String::from_utf8_lossy(&message).trim().to_owned();
-                    return Err(io::Error::other(words));
-                }
-                chunk => {
-                    to_agent.write_all(&chunk.into_bytes()).await?;
-                    to_agent.flush().await?;
+        while let Some(chunks) = output.next().await {
+            for chunk in chunks {
+                match chunk.map_err(io::Error::other)? {
+                    LogOutput::StdErr { message } => {
+                        let words = String::from_utf8_lossy(&message).trim().to_owned();
+                        return Err(io::Error::other(words));
+                    }
+                    chunk => to_agent.write_all(&chunk.into_bytes()).await?,
                 }
             }
+            to_agent.flush().await?;
         }
         Ok(())
     };

@@ -10,7 +10,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// What was got. After a failure, out of file descriptors most likely, there is a pause: what is
 /// asked for waits in the kernel's queue, and asking again at once would spin.
-pub(crate) async fn or_pause<T>(result: io::Result<T>, doing: &'static str) -> Option<T> {
+pub async fn or_pause<T>(result: io::Result<T>, doing: &'static str) -> Option<T> {
     match result {
         Ok(got) => Some(got),
         Err(error) => {
