@@ -5,6 +5,7 @@ use std::{
     io::{BufRead, BufReader, ErrorKind},
     path::PathBuf,
     process::{Child, ChildStdin, Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
     thread,
 };
 
@@ -22,7 +23,9 @@ impl Container {
     /// Starts one whose host name is its own too, and in its variable `CONTAINER`; `flags` are
     /// those of unshare(1).
     pub fn start(name: &str, flags: &[&str]) -> Self {
-        let id = format!("{name}-{:016x}", std::process::id());
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let id = format!("{name}-{:08x}{number:08x}", std::process::id());
         let cgroup = cgroups().join(format!("cri-containerd-{id}.scope"));
         fs::create_dir(&cgroup).unwrap();
         let script = format!(
