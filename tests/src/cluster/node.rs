@@ -35,6 +35,18 @@ impl Node {
         self.docker.run(&["exec", &self.name, "sh", "-c", script])
     }
 
+    /// Has a new kube-proxy write all rules of Services: now and then the one that runs loses some,
+    /// after an API server went away or Services were changed.
+    ///
+    /// # Errors
+    /// If the node can't be reached.
+    pub fn renew_services(&self) -> Result<()> {
+        eprintln!("rules of Services were lost: kube-proxy is started anew");
+        let script =
+            "kill -9 $(pidof kube-proxy); nft delete table ip kube-proxy 2>/dev/null; true";
+        self.shell(script).map(drop)
+    }
+
     /// Runs a shell's words in the network of a pod of it.
     ///
     /// # Errors

@@ -21,13 +21,6 @@ fn keep_down(node: &Node) -> Result<()> {
     Ok(())
 }
 
-/// A kube-proxy that lost the API server now and then loses rules of its own, and Services with
-/// them; a new one writes them all.
-fn renew_services(node: &Node) -> Result<()> {
-    let script = "kill -9 $(pidof kube-proxy); nft delete table ip kube-proxy 2>/dev/null; true";
-    node.shell(script).map(drop)
-}
-
 /// Who answers the node itself, which needs no API server.
 fn answers(node: &Node, pod: &Pod) -> Result<String> {
     node.shell(&format!("printf 'GET / HTTP/1.1\\r\\n\\r\\n' | nc -w 3 {} 80", pod.address))
@@ -42,7 +35,7 @@ fn go_on(
     let pod = {
         let ready = || Ok(cluster.kubectl.run(&["get", "--raw", "/readyz"]).ok());
         wait::within(BACK, "the API server", ready)?;
-        renew_services(node)?;
+        node.renew_services()?;
         scene.pod("web")?
     };
     let back = wait::within(BACK, "the steal to go on", || {

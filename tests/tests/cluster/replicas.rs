@@ -110,7 +110,10 @@ fn moved(scene: &Scene<'_>, session: &mut Session<'_>) -> Result<()> {
     let pod = moved.with_context(|| session.stderr())?;
     session.until_said("", &pod.name)?;
     scene.until_answered_by("local", "web:80")?;
-    session.app().must("ask web:7000 whoami")?;
+    // The Service's rules may name the old pod for a moment.
+    wait::within(Duration::from_secs(30), "an answer from the Service", || {
+        session.app().must("ask web:7000 whoami").map(Some)
+    })?;
     assert_eq!(session.end()?, 0, "{}", session.stderr());
     scene.until_answered_by("web-", "web:80").map(drop)
 }
