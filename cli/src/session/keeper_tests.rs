@@ -3,35 +3,13 @@ use std::task::Poll;
 
 use futures_util::stream;
 use mirrord_protocol::Token;
-use mirrord_protocol::control::{Incoming, IncomingMode};
 
 use super::*;
-use crate::cluster::settings::ClusterSettings;
-use crate::docker_run::Rehomed;
-use crate::engine::Endpoint;
 use crate::engine::attached::Attached;
 use crate::engine::target::Target;
-use crate::session::SessionId;
 use crate::session::beside::{Beside, With};
 use crate::session::containers::Running;
 use crate::session::far::Far;
-
-fn plan(endpoint: Endpoint) -> Plan {
-    Plan {
-        session: SessionId::random().expect("random"),
-        endpoint,
-        target: Some("container/web".parse().expect("a target")),
-        cluster: ClusterSettings::default(),
-        app_image: "img".to_owned(),
-        rehomed: Rehomed::default(),
-        incoming: Incoming { mode: IncomingMode::Mirror, ports: vec![], ignore_ports: vec![] },
-        outgoing_tcp: true,
-        outgoing_udp: true,
-        remote_dns: true,
-        env: true,
-        log: "warn".to_owned(),
-    }
-}
 
 fn session(engine: &Engine, plan: &Plan, agent: Attached) -> Session {
     let with = With {
@@ -76,7 +54,7 @@ async fn the_fronts_end_is_heard_while_a_new_agent_is_on_its_way() {
     // An engine that never answers.
     let _silent = UnixListener::bind(&socket).expect("a socket");
     let host = format!("unix://{}", socket.display());
-    let plan = plan(Endpoint { host, source: "-H".to_owned() });
+    let plan = Plan::example(host);
     let engine = Engine::new(&plan.endpoint).expect("an engine");
     let (front_tx, front_rx) = pipe::pipe().expect("a pipe");
     let mut front_tx = Some(front_tx);

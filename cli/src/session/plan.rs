@@ -180,19 +180,17 @@ impl Plan {
 }
 
 #[cfg(test)]
-mod tests {
-    use mirrord_protocol::control::IncomingMode;
-
-    use super::*;
-
-    fn plan(rehomed: Rehomed) -> Plan {
-        Plan {
+impl Plan {
+    /// One for tests, with an engine at that address.
+    pub fn example(host: String) -> Self {
+        use mirrord_protocol::control::IncomingMode;
+        Self {
             session: SessionId::random().expect("random"),
-            endpoint: Endpoint { host: "unix:///x".to_owned(), source: "-H".to_owned() },
+            endpoint: Endpoint { host, source: "-H".to_owned() },
             target: Some("container/web".parse().expect("a target")),
             cluster: ClusterSettings::default(),
             app_image: "img".to_owned(),
-            rehomed,
+            rehomed: Rehomed::default(),
             incoming: Incoming { mode: IncomingMode::Mirror, ports: vec![], ignore_ports: vec![] },
             outgoing_tcp: true,
             outgoing_udp: true,
@@ -200,6 +198,15 @@ mod tests {
             env: true,
             log: "warn".to_owned(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(rehomed: Rehomed) -> Plan {
+        Plan { rehomed, ..Plan::example("unix:///x".to_owned()) }
     }
 
     #[test]

@@ -141,16 +141,15 @@ impl<'c> Scene<'c> {
                 Ok(named.then_some(answer))
             })
         };
-        let first = answered(SERVICES);
-        // By its address it must answer as it is; a Service may need its rules again.
-        match self.space.pods("web")?.first().and_then(Node::of) {
-            Some(node) if first.is_err() && !at.starts_with(|c: char| c.is_ascii_digit()) => {
-                node.renew_services()?;
-                answered(STEADY)
-            }
-            _ if first.is_err() => answered(STEADY),
-            _ => first,
+        if let Ok(answer) = answered(SERVICES) {
+            return Ok(answer);
         }
+        // By its address it must answer as it is; a Service may need its rules again.
+        let by_name = !at.starts_with(|c: char| c.is_ascii_digit());
+        if by_name && let Some(node) = self.space.pods("web")?.first().and_then(Node::of) {
+            node.renew_services()?;
+        }
+        answered(STEADY)
     }
 
     /// A session whose app serves HTTP as `local` on port 80 in the target's place, with a steal
