@@ -53,11 +53,15 @@ impl Process {
         kill(Pid::from_raw(self.pid), signal).with_context(|| format!("signal {self:?}"))
     }
 
-    /// Whether it still runs.
+    /// Whether it still runs, and so holds what it opened: its first thread may be a zombie while
+    /// others are still on their way out (proc_pid_stat(5), fields 3 and 20).
     #[must_use]
     pub fn lives(&self) -> bool {
-        fs::read_to_string(format!("/proc/{}/stat", self.pid))
-            .is_ok_and(|stat| !stat.rsplit(')').next().unwrap_or("").trim().starts_with('Z'))
+        let Ok(stat) = fs::read_to_string(format!("/proc/{}/stat", self.pid)) else {
+            return false;
+        };
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();
+        fields.first() != Some(&"Z") || fields.get(17).is_some_and(|threads| *threads > "1")
     }
 }
 
