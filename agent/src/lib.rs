@@ -21,11 +21,14 @@ mod describe;
 mod door;
 mod mirror;
 mod outgoing;
+mod pipe;
 mod serve;
 mod session;
 mod steal;
 mod target;
 mod targets;
+
+pub use pipe::run as run_pipe;
 
 use std::io::{BufRead, Read, Write};
 use std::process::ExitCode;

@@ -4,10 +4,12 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use mirrord_protocol::control::SHARED_FOLDER;
 
 use crate::cluster::settings::AgentMode;
 use crate::doctor::DoctorArgs;
 use crate::list::ListArgs;
+use crate::session::plane::PlaneArg;
 use crate::settings::ENVIRONMENT;
 
 const EXAMPLES: &str = "\
@@ -21,6 +23,8 @@ Examples:
       the target listens on 80, the app on 3000
   mirrord -t container/orders docker run --rm orders:dev
       the same in place of a running container of this engine
+  mirrord exec -t deployment/orders --steal -- node server.js
+      the same for a process of this machine, without a container
   mirrord docker run --rm -it debian
       no target: the cluster's network and names alone
 
@@ -58,6 +62,15 @@ pub enum Command {
         #[arg(last = true, required = true, value_name = "docker run …")]
         words: Vec<OsString>,
     },
+    /// Run a process of this machine in the target's place: exec [OPTIONS] -- CMD …
+    Exec {
+        /// What stands before the command.
+        #[command(flatten)]
+        options: Box<Options>,
+        /// The command and its own words.
+        #[arg(trailing_var_arg = true, required = true, value_name = "CMD …")]
+        words: Vec<OsString>,
+    },
     /// List what can be a target, Docker containers included
     Ls(ListArgs),
     /// Tell what this machine and the cluster allow, and what a crash left
@@ -84,10 +97,17 @@ pub enum Command {
         /// The target's container, as the agent knows it.
         #[arg(long, value_name = "ID", requires = "pipe")]
         container: Option<String>,
+        /// Where the proxy's files are.
+        #[arg(long, value_name = "FOLDER", default_value = SHARED_FOLDER)]
+        folder: PathBuf,
     },
     /// The target's end of the tunnel
     #[command(hide = true)]
-    Agent,
+    Agent {
+        /// Copies standard input to the running agent, and what it says to standard output.
+        #[arg(long)]
+        pipe: bool,
+    },
     /// The process that keeps a session
     #[command(hide = true)]
     Session,
@@ -144,6 +164,17 @@ pub struct Options {
     /// None of the target's variables
     #[arg(long, help_heading = "Environment")]
     pub no_env: bool,
+    /// Who redirects: the kernel, in a sidecar's network, or the preload library, where an engine
+    /// grants no capability [default: auto, the kernel if it can]
+    #[arg(long, value_enum, value_name = "WHO", help_heading = "Redirection")]
+    pub plane: Option<PlaneArg>,
+    /// Programs that the preload library leaves alone, by their names
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',', help_heading = "Redirection")]
+    pub skip_processes: Vec<String>,
+    /// Whether it leaves compilers, linkers and the like alone [default: true]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "true", help_heading = "Redirection")]
+    pub skip_build_tools: Option<bool>,
     /// How progress is shown, on standard error
     #[arg(long, value_enum, default_value_t, value_name = "HOW", help_heading = "Output")]
     pub progress: ProgressArg,
@@ -240,6 +271,9 @@ impl Options {
                 .override_env_vars_exclude
                 .or(below.override_env_vars_exclude),
             no_env: self.no_env || below.no_env,
+            plane: self.plane.or(below.plane),
+            skip_processes: joined(self.skip_processes, &below.skip_processes),
+            skip_build_tools: self.skip_build_tools.or(below.skip_build_tools),
             progress: self.progress.over(below.progress),
             quiet: self.quiet || below.quiet,
             verbose: self.verbose + below.verbose,
@@ -293,7 +327,7 @@ impl Cli {
 /// Whether the words are a `docker run` front's, whose misuse has docker's exit code.
 pub fn is_run_front(words: &[OsString]) -> bool {
     let fronts = ["docker", "container"];
-    let others = ["ls", "doctor", "verify-config", "completions"];
+    let others = ["exec", "ls", "doctor", "verify-config", "completions"];
     let mut words = words.iter().skip(1).filter_map(|word| word.to_str());
     words
         .find(|word| fronts.contains(word) || others.contains(word))
@@ -326,6 +360,20 @@ mod tests {
         let Command::Docker { words } = cli.command else { panic!() };
         let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
         assert_eq!(words.join(" "), "--context x run -t -v /a:/b --steal img -q -- --help");
+    }
+
+    #[test]
+    fn every_word_behind_the_command_is_its_own() {
+        for line in
+            ["mirrord -t a exec --steal node -e 1 -t", "mirrord exec -t a --steal -- node -e 1 -t"]
+        {
+            let cli = parse(line).expect("a good line");
+            let Command::Exec { options, words } = cli.command else { panic!() };
+            let both = options.over(&cli.options);
+            assert!(both.steal && both.target.as_deref() == Some("a"), "{line}");
+            assert_eq!(words, ["node", "-e", "1", "-t"], "{line}");
+        }
+        assert!(parse("mirrord exec -t a").is_err());
     }
 
     #[test]

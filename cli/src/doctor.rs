@@ -111,7 +111,8 @@ async fn examine(settings: &ClusterSettings, fix: bool) -> Report {
             }
         },
     );
-    let left: Vec<Item> = here.into_iter().chain(there).collect();
+    let folders = left_over::of_machine(fix);
+    let left: Vec<Item> = folders.into_iter().chain(here).chain(there).collect();
     report.items.extend(match left.is_empty() {
         true => vec![Item::fine("left over", "nothing")],
         false => left,

@@ -4,6 +4,7 @@
 //!  endpoint  which engine, as docker decides it      image       ours, from the running executable
 //!  connect   a client of the version both speak      containers  the sidecar and the agent
 //!  target    the container whose place is taken      clean       what a session leaves: nothing
+//!  entrypoint  what the app would execute
 //! ```
 
 pub mod attached;
@@ -12,6 +13,7 @@ pub mod connect;
 pub mod containers;
 pub mod elf;
 pub mod endpoint;
+pub mod entrypoint;
 pub mod exec;
 pub mod image;
 pub mod network;

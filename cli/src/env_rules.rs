@@ -34,6 +34,34 @@ const DROPPED: &[&str] = &[
     "MIRRORD_*",
 ];
 
+/// Variables that describe who sits before a machine, which a process there needs as they are.
+const DESK: &[&str] = &[
+    "SHELL",
+    "USER",
+    "LOGNAME",
+    "LANG",
+    "LANGUAGE",
+    "LC_*",
+    "TMPDIR",
+    "TZ",
+    "SSH_*",
+    "DISPLAY",
+    "WAYLAND_DISPLAY",
+    "XDG_*",
+    "DBUS_*",
+    "EDITOR",
+    "PAGER",
+    "LS_COLORS",
+    "COLORTERM",
+    "NODE_PATH",
+    "VIRTUAL_ENV",
+    "SSL_CERT_*",
+    "LD_*",
+    "GLIBC_TUNABLES",
+    "ASAN_OPTIONS",
+    "TSAN_OPTIONS",
+];
+
 /// Variables that change what the docker client does, so that they never enter its environment.
 const CLIENTS_OWN: &[&str] = &[
     "DOCKER_*",
@@ -155,6 +183,24 @@ impl EnvRules {
             self.include.as_ref().is_some_and(|list| list.iter().any(|pattern| pattern == name));
         let included = self.include.as_deref().is_none_or(named);
         !self.off && included && (!dropped || by_its_name) && !named(&self.exclude)
+    }
+
+    /// The variables that a process of this machine gets above its own: the target's, but for what
+    /// describes the user and their desk.
+    pub fn variables(&self, target: Vec<(String, String)>) -> Vec<(String, String)> {
+        let Overrides(overrides) = &self.overrides;
+        let at_the_desk = |name: &str| DESK.iter().any(|pattern| like(pattern, name));
+        let asked = |name: &str| {
+            self.include.as_ref().is_some_and(|list| list.iter().any(|pattern| pattern == name))
+        };
+        let taken = target
+            .into_iter()
+            .filter(|(name, _)| self.takes(name) && (!at_the_desk(name) || asked(name)));
+        // What the kernel and the C library take for a variable (environ(7)).
+        let sound = |(name, value): &(String, String)| {
+            !name.is_empty() && !name.contains(['=', '\0']) && !value.contains('\0')
+        };
+        taken.chain(overrides.iter().cloned()).filter(sound).collect()
     }
 
     /// Sorts the target's variables; those that the user sets are the user's.
@@ -287,6 +333,18 @@ mod tests {
         let rules = EnvRules::new(false, None, None);
         assert_eq!(rules.deliver(long(61 * 1024), &HashSet::new()).by_name.len(), 1);
         assert_eq!(rules.deliver(long(129 * 1024), &HashSet::new()).undelivered.len(), 1);
+    }
+
+    #[test]
+    fn a_process_keeps_what_describes_its_user() {
+        let remote = [("A", "1"), ("USER", "svc"), ("LC_ALL", "C"), ("PATH", "/x"), ("", "x")];
+        let remote = remote.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+        let names = |rules: EnvRules| -> Vec<String> {
+            rules.variables(remote.clone()).into_iter().map(|(name, _)| name).collect()
+        };
+        assert_eq!(names(EnvRules::new(false, None, None)), ["A"]);
+        assert_eq!(names(EnvRules::new(false, Some("USER;A"), None)), ["A", "USER"]);
+        assert!(names(EnvRules::new(true, None, None)).is_empty());
     }
 
     #[test]

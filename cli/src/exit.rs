@@ -4,6 +4,10 @@
 pub const NOTHING_RAN: u8 = 125;
 /// A command other than a `docker run` front failed.
 pub const FAILED: u8 = 1;
+/// There is no such command; a shell's code for the same.
+pub const NOT_FOUND: u8 = 127;
+/// The command cannot be executed; a shell's code for the same.
+pub const NOT_EXECUTABLE: u8 = 126;
 /// A command other than a `docker run` front was misused.
 pub const MISUSE: u8 = 2;
 

@@ -1,34 +1,43 @@
-//! `mirrord docker run …`: a session, then docker, then nothing left.
+//! `mirrord docker run …` and `mirrord exec …`: a session, then the app, then nothing left.
 //!
 //! ```text
-//!   front ─┬─ keeper (session)       brings up, keeps and removes sidecar and agent
+//!   front ─┬─ keeper (session)       brings up, keeps and removes proxy and agent
 //!          └─ docker run …           the user's own client, in the sidecar's network
+//!             or CMD                 the process itself, with the preload library in it
 //! ```
 
+mod app;
 mod docker;
 mod link;
+mod process;
 mod signals;
+mod tell;
 pub mod trampoline;
 
 pub use docker::replace;
 
-use std::io::IsTerminal;
+use std::ffi::OsString;
+use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
 
-use mirrord_protocol::control::{IncomingMode, PortMapping, Protocol, ProxyEvent};
+use mirrord_protocol::control::Target;
+use nix::sys::signal::Signal;
 
-use self::docker::{Docker, Prepared, UsersVariables};
+use self::app::App;
+use self::docker::UsersVariables;
 use self::link::Keeper;
+use self::process::Refusal;
 use self::signals::Signals;
-use crate::docker_run::{DockerRun, rehome};
+use crate::docker_run::{DockerRun, Rehomed, rehome};
 use crate::engine::endpoint::Sources;
-use crate::engine::{Engine, clean};
+use crate::engine::{Endpoint, clean};
 use crate::exit;
 use crate::failure::Failure;
 use crate::progress::Progress;
 use crate::session::events::Event;
 use crate::session::plan::Command;
-use crate::session::{Plan, SessionId, remote};
+use crate::session::plane::Plane;
+use crate::session::{Plan, SessionId, here, remote};
 use crate::settings::Settings;
 
 /// How often progress is shown while a session comes up.
@@ -36,61 +45,123 @@ const TICK: Duration = Duration::from_millis(100);
 /// docker has created its container by then.
 const STARTING: Duration = Duration::from_secs(1);
 
+/// How long a process may take to end once it has lost its session.
+const ENDING: Duration = Duration::from_secs(10);
+
 /// Runs a container in the target's place; the exit code.
-pub fn run(
+pub fn run_container(
     settings: &Settings,
     mut run: DockerRun,
     progress: &mut Progress,
 ) -> Result<u8, Failure> {
     let users = UsersVariables::of(&mut run)?;
     let (rehomed, flags) = rehome::rehome(&run)?;
-    let cannot = |error: std::io::Error| Failure::caused_by("cannot start a session", &error);
+    let endpoint = Sources::of(&run).resolve()?;
+    let app = AppPlan {
+        shares_terminal: docker::shares_terminal(&endpoint.host),
+        raw: run.switch("tty") && io::stdin().is_terminal(),
+        removes: run.switch("rm"),
+    };
     let plan = Plan {
+        app_image: run.image(),
+        app_entrypoint: run.values("entrypoint").last(),
+        app_words: run.words(),
+        rehomed,
+        ..plan(settings, Plane::of_container(settings.plane), Some(endpoint))?
+    };
+    let prepared = Prepared::Docker(docker::Prepared::new(&run, flags, users)?);
+    run_app(settings, plan, app, prepared, progress)
+}
+
+/// Runs a process of this machine in the target's place; the exit code.
+pub fn run_process(
+    settings: &Settings,
+    words: &[OsString],
+    progress: &mut Progress,
+) -> Result<u8, Refusal> {
+    let prepared = Prepared::Process(process::Prepared::new(words)?);
+    let run = || {
+        let session = SessionId::random().map_err(cannot)?;
+        let plane = Plane::Here(here::place_for(&session).map_err(cannot)?);
+        let endpoint = match settings.is_remote() {
+            true => None,
+            false => Some(Sources::of_environment().resolve()?),
+        };
+        let plan = Plan { session, ..plan(settings, plane, endpoint)? };
+        let app =
+            AppPlan { shares_terminal: io::stdin().is_terminal(), raw: false, removes: false };
+        run_app(settings, plan, app, prepared, progress)
+    };
+    run().map_err(|failure| (failure, exit::FAILED))
+}
+
+fn cannot(error: io::Error) -> Failure {
+    Failure::caused_by("cannot start a session", &error)
+}
+
+fn plan(settings: &Settings, plane: Plane, endpoint: Option<Endpoint>) -> Result<Plan, Failure> {
+    Ok(Plan {
         session: SessionId::random().map_err(cannot)?,
-        endpoint: Sources::of(&run).resolve()?,
+        plane,
+        layer: settings.layer.clone(),
+        hostname: settings.hostname,
+        endpoint,
         target: settings.target.clone(),
         cluster: settings.cluster.clone(),
-        app_image: run.image(),
-        rehomed,
+        app_image: String::new(),
+        app_entrypoint: None,
+        app_words: Vec::new(),
+        rehomed: Rehomed::default(),
         incoming: settings.incoming.clone(),
         outgoing_tcp: settings.outgoing_tcp,
         outgoing_udp: settings.outgoing_udp,
         remote_dns: settings.remote_dns,
         env: settings.env.wanted(),
         log: settings.log.clone(),
-    };
-    let prepared = Prepared::new(&run, flags, users)?;
+    })
+}
+
+fn run_app(
+    settings: &Settings,
+    plan: Plan,
+    app: AppPlan,
+    prepared: Prepared,
+    progress: &mut Progress,
+) -> Result<u8, Failure> {
     let blocked = signals::block().map_err(cannot)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(cannot)?.block_on(async {
         let signals = Signals::of(&blocked).map_err(cannot)?;
         let keeper = Keeper::start(&plan).await.map_err(cannot)?;
-        let raw = run.switch("tty") && std::io::stdin().is_terminal();
-        Front {
-            settings,
-            plan: &plan,
-            progress,
-            signals,
-            keeper,
-            raw,
-            removes: run.switch("rm"),
-            keeping: Keeping::Alive,
-        }
-        .run(prepared)
-        .await
+        Front { settings, plan, app, progress, signals, keeper, keeping: Keeping::Alive }
+            .run(prepared)
+            .await
     })
 }
 
-struct Front<'a> {
-    settings: &'a Settings,
-    plan: &'a Plan,
-    progress: &'a mut Progress,
-    signals: Signals,
-    keeper: Keeper,
+/// What only waits for its session.
+enum Prepared {
+    Docker(docker::Prepared),
+    Process(process::Prepared),
+}
+
+/// How the app stands to the terminal and to its end.
+struct AppPlan {
+    /// Whether it is in our process group.
+    shares_terminal: bool,
     /// Whether docker makes the terminal raw.
     raw: bool,
     /// Whether docker removes the container afterwards.
     removes: bool,
+}
+
+struct Front<'a> {
+    settings: &'a Settings,
+    plan: Plan,
+    app: AppPlan,
+    progress: &'a mut Progress,
+    signals: Signals,
+    keeper: Keeper,
     keeping: Keeping,
 }
 
@@ -107,14 +178,14 @@ enum Keeping {
 
 /// How a session's coming up ended.
 enum Start {
-    Ready(Docker),
+    Ready(App),
     Interrupted(i32),
 }
 
 impl Front<'_> {
     async fn run(mut self, prepared: Prepared) -> Result<u8, Failure> {
         match self.start(prepared).await {
-            Ok(Start::Ready(docker)) => Ok(self.serve(docker).await),
+            Ok(Start::Ready(app)) => Ok(self.serve(app).await),
             Ok(Start::Interrupted(signal)) => {
                 self.progress.stop_spinner();
                 self.end(Command::End).await;
@@ -128,21 +199,17 @@ impl Front<'_> {
         }
     }
 
-    /// Waits for the session, then starts docker.
+    /// Waits for the session, then starts the app.
     async fn start(&mut self, prepared: Prepared) -> Result<Start, Failure> {
         let mut ticks = tokio::time::interval(TICK);
         loop {
             tokio::select! {
                 event = self.keeper.next() => match event {
                     Some(Event::Ready { sidecar, name, target }) => {
-                        let rules = &self.settings.env;
-                        let delivery = rules.deliver(target.env, prepared.users_variables());
-                        self.tell_ready(&name, &delivery.undelivered, &target.env_skipped);
-                        let shares = docker::shares_terminal(&self.plan.endpoint.host);
-                        let session = &self.plan.session;
-                        let docker = prepared.start(session, &sidecar, &delivery, shares)?;
-                        return Ok(Start::Ready(docker));
+                        let app = self.start_app(prepared, sidecar, &name, target)?;
+                        return Ok(Start::Ready(app));
                     }
+                    Some(Event::NoNetns(failure)) => self.use_the_layer(&failure).await?,
                     Some(Event::Failed(failure) | Event::Lost(failure)) => return Err(failure),
                     Some(event) => self.tell(event),
                     None => {
@@ -162,34 +229,87 @@ impl Front<'_> {
         }
     }
 
-    /// Waits for docker's end; the exit code.
-    async fn serve(&mut self, mut docker: Docker) -> u8 {
-        self.progress.raw(self.raw);
+    fn start_app(
+        &mut self,
+        prepared: Prepared,
+        sidecar: Option<String>,
+        name: &str,
+        target: Target,
+    ) -> Result<App, Failure> {
+        let Target { env, env_skipped, .. } = target;
+        let shares_terminal = self.app.shares_terminal;
+        match (prepared, self.plan.plane.here(), sidecar) {
+            (Prepared::Docker(docker), None, Some(sidecar)) => {
+                let delivery = self.settings.env.deliver(env, docker.users_variables());
+                self.tell_ready(name, &delivery.undelivered, &env_skipped);
+                docker.start(&self.plan, &sidecar, &delivery, shares_terminal)
+            }
+            (Prepared::Process(process), Some(here), _) => {
+                let app = process.start(here, &self.settings.env, env, shares_terminal)?;
+                self.tell_ready(name, &[], &env_skipped);
+                Ok(app)
+            }
+            _ => Err(Failure::new("the session came up in another place than it was asked to")),
+        }
+    }
+
+    /// Begins again, without the kernel.
+    async fn use_the_layer(&mut self, failure: &Failure) -> Result<(), Failure> {
+        self.drain().await;
+        self.keeping = Keeping::Alive;
+        self.plan.plane = Plane::Layer;
+        self.plan.session = SessionId::random().map_err(cannot)?;
+        self.keeper = Keeper::start(&self.plan).await.map_err(cannot)?;
+        let why = failure.causes.last().unwrap_or(&failure.sentence);
+        self.progress.note(&format!(
+            "the kernel does not redirect here ({why}): the preload library does; --plane layer \
+             asks for it at once"
+        ));
+        Ok(())
+    }
+
+    /// Waits for the app's end; the exit code.
+    async fn serve(&mut self, mut app: App) -> u8 {
+        self.progress.raw(self.app.raw);
         let began = Instant::now();
-        let mut end = Command::End;
+        let (mut end, mut kill) = (Command::End, None);
         let status = loop {
             tokio::select! {
-                status = docker.wait() => break status,
-                event = self.keeper.next(), if self.keeping == Keeping::Alive => match event {
-                    Some(event) => self.tell(event),
-                    None => {
-                        self.keeping = Keeping::Killed;
-                        self.progress.failure(&Failure::new("the session's keeper was killed"));
-                        self.clean().await;
+                status = app.wait() => break status,
+                event = self.keeper.next(), if self.keeping == Keeping::Alive => {
+                    let lost = matches!(event, Some(Event::Lost(_)) | None);
+                    match event {
+                        Some(event) => self.tell(event),
+                        None => {
+                            self.keeping = Keeping::Killed;
+                            let failure = Failure::new("the session's keeper was killed");
+                            self.progress.failure(&failure);
+                            self.clean().await;
+                        }
+                    }
+                    // A container is stopped by whoever keeps or cleans up its session.
+                    if lost && self.plan.plane.here().is_some() {
+                        app.signal(Signal::SIGTERM);
+                        kill = Some(tokio::time::Instant::now() + ENDING);
                     }
                 },
+                () = until(kill) => {
+                    app.signal(Signal::SIGKILL);
+                    kill = None;
+                }
                 received = self.signals.next() => if let Ok(received) = received {
-                    if self.removes && signals::ends(received.signal) && began.elapsed() < STARTING {
+                    if self.app.removes && signals::ends(received.signal) && began.elapsed() < STARTING {
                         end = Command::EndInterrupted;
                     }
-                    docker.forward(received);
+                    app.forward(received);
                 },
             }
         };
         self.progress.raw(false);
         let code = status.as_ref().map_or(exit::FAILED, |status| exit::of_status(*status));
         // A client that was killed leaves its container running; that is not how a run ends.
-        if status.is_ok_and(|status| status.code().is_some()) {
+        let is_process = self.plan.plane.here().is_some();
+        if is_process || status.is_ok_and(|status| status.code().is_some()) {
             self.end(end).await;
         } else {
             self.keeper.abandon();
@@ -225,9 +345,17 @@ impl Front<'_> {
     async fn clean(&mut self) {
         let session = &self.plan.session;
         let cleaned = async {
-            let engine = Engine::new(&self.plan.endpoint)?;
-            let here = clean::clean_late_arrivals(&engine, session);
-            let (here, there) = tokio::join!(here, remote::clean(self.plan, true));
+            let engine = self.plan.engine()?;
+            let here = async {
+                match &engine {
+                    Some(engine) => clean::clean_late_arrivals(engine, session).await,
+                    None => Ok(()),
+                }
+            };
+            let (here, there) = tokio::join!(here, remote::clean(&self.plan, true));
+            if let Some(here) = self.plan.plane.here() {
+                here::remove(here);
+            }
             here?;
             there
         };
@@ -238,103 +366,12 @@ impl Front<'_> {
             )));
         }
     }
-
-    fn tell_ready(&mut self, name: &str, undelivered: &[(String, &str)], skipped: &[String]) {
-        for (variable, reason) in undelivered {
-            self.progress
-                .warning(&format!("the target's variable {variable} is left out: {reason}"));
-        }
-        for variable in skipped.iter().filter(|_| self.plan.env) {
-            let text = format!("the target's variable {variable} is left out: it is not UTF-8");
-            self.progress.warning(&text);
-        }
-        if let Some(text) = self.plan.overruled_dns() {
-            self.progress.warning(&text);
-        }
-        let traffic = match self.plan.incoming.mode {
-            IncomingMode::Mirror => "with a copy of its traffic",
-            IncomingMode::Steal => "with its traffic",
-            IncomingMode::Off => "without its traffic",
-        };
-        match (&self.plan.target, self.plan.is_remote()) {
-            (None, _) => self.progress.ready("in the cluster's network, without a target"),
-            (_, true) => self.progress.ready(&format!("in the place of {name}, {traffic}")),
-            (_, false) => {
-                self.progress.ready(&format!("in the place of container/{name}, {traffic}"));
-            }
-        }
-    }
-
-    fn tell(&mut self, event: Event) {
-        match event {
-            Event::Step { step, took } => self.progress.step(step, took),
-            Event::Proxy { said } => self.tell_proxy(said),
-            Event::AgentRestarted { reason } => {
-                let why = reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
-                self.progress
-                    .note(&format!("the agent beside the target ended{why}; a new one is there"));
-            }
-            Event::Moved { from, to } => self.tell_moved(from, to),
-            Event::Lost(failure) | Event::Failed(failure) => self.progress.failure(&failure),
-            Event::Warning { message } => self.progress.warning(&message),
-            Event::Log { from, line } => self.progress.log(&from, &line),
-            Event::Cleaned { took } => {
-                self.keeping = Keeping::Done;
-                let took = Duration::from_millis(took).as_secs_f64();
-                self.progress.detail(&format!("cleaned up ({took:.2} s)"));
-            }
-            Event::Ready { .. } | Event::Detached => {}
-        }
-    }
-
-    fn tell_moved(&mut self, from: Option<String>, to: Option<String>) {
-        let text = match (from, to) {
-            (Some(from), Some(to)) => format!("pod {from} is going: the session moves to pod {to}"),
-            (None, Some(to)) => format!("pod {to} is a target now"),
-            (Some(from), None) => format!("pod {from} is gone: waiting for another one"),
-            (None, None) => return,
-        };
-        self.progress.note(&text);
-    }
-
-    fn tell_proxy(&mut self, said: ProxyEvent) {
-        match said {
-            ProxyEvent::Subscribed(port) => {
-                self.progress.detail(&format!("{} comes to the app", port_text(port)));
-            }
-            ProxyEvent::Unsubscribed(port) => {
-                self.progress.detail(&format!("{} no longer comes to the app", port_text(port)));
-            }
-            ProxyEvent::SubscribeFailed { port, reason } => {
-                self.progress
-                    .warning(&format!("{} does not come to the app: {reason}", port_text(port)));
-            }
-            ProxyEvent::Disconnected { reason, .. } => {
-                self.progress.note(&format!("the tunnel to the target is cut: {reason}"));
-            }
-            ProxyEvent::Refused { reason, .. } => {
-                self.progress.detail(&format!("no tunnel to the target: {reason}"));
-            }
-            ProxyEvent::Reconnected { .. } => {
-                self.progress.note("the tunnel to the target is back")
-            }
-            ProxyEvent::Restarted => self.progress.note("the proxy was killed and started again"),
-            ProxyEvent::Warning { message } => self.progress.warning(&message),
-            ProxyEvent::Waiting
-            | ProxyEvent::Connected
-            | ProxyEvent::Ready(_)
-            | ProxyEvent::Failed { .. } => {}
-        }
-    }
 }
 
-fn port_text(port: PortMapping) -> String {
-    let protocol = match port.protocol {
-        Protocol::Tcp => "tcp",
-        Protocol::Udp => "udp",
-    };
-    match port.local == port.remote {
-        true => format!("the target's port {}/{protocol}", port.remote),
-        false => format!("the target's port {}/{protocol} (here {})", port.remote, port.local),
+/// A moment, or never.
+async fn until(moment: Option<tokio::time::Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
     }
 }

@@ -18,7 +18,9 @@ mod env_rules;
 mod exit;
 mod failure;
 mod front;
+mod layer;
 mod list;
+mod program;
 mod progress;
 mod session;
 mod settings;
@@ -57,12 +59,14 @@ fn main() -> ExitCode {
             args::complete(shell);
             ExitCode::SUCCESS
         }
-        Command::Proxy { pipe: Some(target), container, .. } => {
-            mirrord_proxy::run_pipe(target, container)
+        Command::Exec { options, words } => exec(&options.over(&cli.options), &words),
+        Command::Proxy { pipe: Some(target), container, folder, .. } => {
+            mirrord_proxy::run_pipe(target, container, &folder)
         }
-        Command::Proxy { worker: true, .. } => mirrord_proxy::run_worker(),
+        Command::Proxy { worker: true, .. } => mirrord_proxy::run_worker(layer::STATIC_LAYER),
         Command::Proxy { worker: false, .. } => mirrord_proxy::run(),
-        Command::Agent => mirrord_agent::run(),
+        Command::Agent { pipe: true } => mirrord_agent::run_pipe(),
+        Command::Agent { pipe: false } => mirrord_agent::run(),
         Command::Session => session::keeper::run(),
     }
 }
@@ -111,6 +115,24 @@ fn container(before: &Options, behind: &Options, words: &[OsString]) -> ExitCode
     }
 }
 
+fn exec(options: &Options, words: &[OsString]) -> ExitCode {
+    let mut progress = Progress::new(Voice::of(options));
+    let code = settle(options, &mut progress)
+        .map_err(|failure| (failure, exit::FAILED))
+        .and_then(|settings| front::run_process(&settings, words, &mut progress));
+    ExitCode::from(code.unwrap_or_else(|(failure, code)| {
+        progress.failure(&failure);
+        code
+    }))
+}
+
+/// The settings; what the user should know of them is said.
+fn settle(options: &Options, progress: &mut Progress) -> Result<Settings, Failure> {
+    let settings = Settings::of(options)?;
+    settings.warnings.iter().for_each(|warning| progress.warning(warning));
+    Ok(settings)
+}
+
 fn ls(options: &Options, args: &ListArgs) -> ExitCode {
     let mut progress = Progress::new(Voice::of(options));
     match list::run(args, options, &mut progress) {
@@ -136,10 +158,8 @@ fn run_front(options: &Options, words: &[OsString]) -> ExitCode {
     let mut progress = Progress::new(Voice::of(options));
     let code = match parse::line(words) {
         Ok(Line::Docker) => Err(front::replace(words)),
-        Ok(Line::Run(run)) => Settings::of(options).and_then(|settings| {
-            settings.warnings.iter().for_each(|warning| progress.warning(warning));
-            front::run(&settings, *run, &mut progress)
-        }),
+        Ok(Line::Run(run)) => settle(options, &mut progress)
+            .and_then(|settings| front::run_container(&settings, *run, &mut progress)),
         Err(error) => Err(error.into()),
     };
     match code {

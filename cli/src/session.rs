@@ -1,4 +1,4 @@
-//! A session: one sidecar, one agent, one tunnel, and a process of its own that keeps them.
+//! A session: one proxy, its agents and tunnels, and a process of its own that keeps them.
 //!
 //! ```text
 //!   front ── plan, then commands ──► keeper ══ engine's API ══► sidecar (proxy), agent
@@ -10,12 +10,17 @@
 
 mod beside;
 pub mod bring_up;
+mod carry;
 pub mod containers;
+mod door;
 pub mod events;
 mod far;
+pub mod here;
 pub mod id;
 pub mod keeper;
+mod place;
 pub mod plan;
+pub mod plane;
 pub mod remote;
 
 pub use id::SessionId;

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod incoming;
+mod layer;
 
 use std::env;
 use std::io::IsTerminal;
@@ -14,6 +15,7 @@ use crate::cluster::settings::ClusterSettings;
 use crate::config::{self, Config, Lookup};
 use crate::env_rules::EnvRules;
 use crate::failure::Failure;
+use crate::session::plane::{LayerWishes, PlaneArg};
 use crate::target::{TargetName, TargetNameError};
 
 /// The target of a file that asks for none.
@@ -41,6 +43,12 @@ pub struct Settings {
     pub target: Option<TargetName>,
     /// What is asked for of the cluster.
     pub cluster: ClusterSettings,
+    /// Who redirects.
+    pub plane: PlaneArg,
+    /// What is asked for of the preload library.
+    pub layer: LayerWishes,
+    /// Whether the app has the target's host name.
+    pub hostname: bool,
     /// What happens to the target's traffic.
     pub incoming: Incoming,
     /// Whether the app's TCP connections leave from the target.
@@ -104,6 +112,11 @@ impl Voice {
 }
 
 impl Settings {
+    /// Whether the target is in a cluster.
+    pub fn is_remote(&self) -> bool {
+        !matches!(self.target, Some(TargetName::Container(_)))
+    }
+
     /// What the options, the environment and the configuration file say, in this order.
     pub fn of(options: &Options) -> Result<Self, Failure> {
         let mut options = options.clone();
@@ -127,6 +140,9 @@ impl Settings {
         Ok(Self {
             target: target(options, config)?,
             cluster: cluster::settings(&options.cluster, config, variable)?,
+            plane: options.plane.unwrap_or_default(),
+            layer: layer::wishes(options, config)?,
+            hostname: wanted("feature.hostname"),
             incoming: incoming::settings(options, config)?,
             outgoing_tcp: outgoing
                 && !options.no_tcp_outgoing

@@ -1,6 +1,10 @@
-//! A listening socket that this process was born with.
+//! Descriptors that this process was born with.
 
-use std::{io, net::TcpListener, os::fd::RawFd};
+use std::{
+    io,
+    net::TcpListener,
+    os::fd::{OwnedFd, RawFd},
+};
 
 use nix::sys::socket::{getsockopt, sockopt::AcceptConn};
 
@@ -16,4 +20,9 @@ pub fn listener(fd: RawFd) -> io::Result<TcpListener> {
     listener.local_addr()?;
     listener.set_nonblocking(true)?;
     Ok(listener)
+}
+
+/// What whoever started this process left open at `fd`; no child's.
+pub fn descriptor(fd: RawFd) -> io::Result<OwnedFd> {
+    sys::duplicate(fd)
 }

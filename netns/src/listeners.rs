@@ -31,6 +31,13 @@ const BUFFER: usize = 32 * 1024;
 const LISTEN: u32 = 1 << 10;
 const CLOSE: u32 = 1 << 7;
 
+/// All states of a connection but for LISTEN and `1 << TCP_TIME_WAIT`, with `TCPF_BOUND_INACTIVE`
+/// (Linux 6.8): a socket that is bound and not connected, or not any more.
+const IN_USE: u32 = 0x3fff & !LISTEN & !(1 << 6) & !1;
+
+/// `1 << TCP_ESTABLISHED`: a UDP socket that is connected.
+const CONNECTED: u32 = 1 << 1;
+
 /// Where the kernel says which ports it gives to sockets that do not ask for one.
 const PORT_RANGE: &str = "/proc/sys/net/ipv4/ip_local_port_range";
 
@@ -49,6 +56,15 @@ pub struct Listening {
     pub uid: u32,
 }
 
+/// The two ends of a socket that has a connection, or had one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Ends {
+    /// Its own address.
+    pub local: SocketAddr,
+    /// The other one's; unspecified if there is none.
+    pub remote: SocketAddr,
+}
+
 /// Lists the listening sockets of the namespace it was opened in, again and again.
 #[derive(Debug)]
 pub struct Scanner {
@@ -65,22 +81,31 @@ impl Scanner {
     /// Lists what listens now.
     pub fn scan(&mut self) -> io::Result<Vec<Listening>> {
         let mut found = Vec::new();
-        for proto in [Proto::Tcp, Proto::Udp] {
-            for family in [libc::AF_INET, libc::AF_INET6] {
-                self.dump(proto, family as u8, &mut found)?;
-            }
-        }
+        self.dump([LISTEN, CLOSE], |proto, message| found.extend(listening(proto, message)))?;
         Ok(found)
     }
 
-    fn dump(&mut self, proto: Proto, family: u8, found: &mut Vec<Listening>) -> io::Result<()> {
-        self.socket.send(&request(proto, family))?;
-        loop {
-            let length = (&self.socket).read(&mut self.buffer)?;
-            if parse(proto, &self.buffer[..length], found)? {
-                return Ok(());
+    /// Lists the sockets that have a connection now, or had one and are still open.
+    pub fn connected(&mut self) -> io::Result<Vec<Ends>> {
+        let mut found = Vec::new();
+        self.dump([IN_USE, CONNECTED], |_, message| found.extend(ends(message)))?;
+        Ok(found)
+    }
+
+    /// Passes on what is in one of the states: of TCP, and of UDP.
+    fn dump(&mut self, states: [u32; 2], mut each: impl FnMut(Proto, &[u8])) -> io::Result<()> {
+        for (proto, states) in [Proto::Tcp, Proto::Udp].into_iter().zip(states) {
+            for family in [libc::AF_INET, libc::AF_INET6] {
+                self.socket.send(&request(proto, family as u8, states))?;
+                loop {
+                    let length = (&self.socket).read(&mut self.buffer)?;
+                    if parse(&self.buffer[..length], |message| each(proto, message))? {
+                        break;
+                    }
+                }
             }
         }
+        Ok(())
     }
 }
 
@@ -132,11 +157,7 @@ pub fn ephemeral_ports() -> io::Result<RangeInclusive<u16>> {
     }
 }
 
-fn request(proto: Proto, family: u8) -> [u8; REQUEST] {
-    let states = match proto {
-        Proto::Tcp => LISTEN,
-        Proto::Udp => CLOSE,
-    };
+fn request(proto: Proto, family: u8, states: u32) -> [u8; REQUEST] {
     let flags = (libc::NLM_F_REQUEST | libc::NLM_F_DUMP) as u16;
     let mut bytes = [0; REQUEST];
     bytes[..4].copy_from_slice(&(REQUEST as u32).to_ne_bytes());
@@ -149,7 +170,7 @@ fn request(proto: Proto, family: u8) -> [u8; REQUEST] {
 }
 
 /// Reads one batch of answers; true after the last.
-fn parse(proto: Proto, mut batch: &[u8], found: &mut Vec<Listening>) -> io::Result<bool> {
+fn parse(mut batch: &[u8], mut each: impl FnMut(&[u8])) -> io::Result<bool> {
     while let Some(length) = u32_at(batch, 0) {
         let (Some(kind), Some(message)) = (u16_at(batch, 4), batch.get(HEADER..length as usize))
         else {
@@ -158,7 +179,7 @@ fn parse(proto: Proto, mut batch: &[u8], found: &mut Vec<Listening>) -> io::Resu
         match i32::from(kind) {
             libc::NLMSG_DONE => return Ok(true),
             libc::NLMSG_ERROR => return Err(error(message)),
-            _ => found.extend(listening(proto, message)),
+            _ => each(message),
         }
         batch = batch.get((length as usize).next_multiple_of(4)..).unwrap_or_default();
     }
@@ -168,20 +189,29 @@ fn parse(proto: Proto, mut batch: &[u8], found: &mut Vec<Listening>) -> io::Resu
 /// One `inet_diag_msg`; nothing for a socket that has no port yet.
 fn listening(proto: Proto, message: &[u8]) -> Option<Listening> {
     let message: &[u8; MESSAGE] = message.get(..MESSAGE)?.try_into().ok()?;
-    let ip: IpAddr = if i32::from(message[0]) == libc::AF_INET {
-        <[u8; 4]>::try_from(&message[8..12]).ok()?.into()
-    } else {
-        <[u8; 16]>::try_from(&message[8..24]).ok()?.into()
-    };
-    let port = u16::from_be_bytes([message[4], message[5]]);
+    let Ends { local: address, .. } = ends(message)?;
     let cookie = u64::from(u32_at(message, 44)?) | u64::from(u32_at(message, 48)?) << 32;
-    (port != 0).then_some(Listening {
+    (address.port() != 0).then_some(Listening {
         proto,
-        address: SocketAddr::new(ip, port),
+        address,
         inode: u32_at(message, 68)?,
         cookie,
         uid: u32_at(message, 64)?,
     })
+}
+
+/// The two ends in an `inet_diag_msg`.
+fn ends(message: &[u8]) -> Option<Ends> {
+    let v4 = i32::from(*message.first()?) == libc::AF_INET;
+    let end = |port: usize, ip: usize| {
+        let port = u16::from_be_bytes(message.get(port..port + 2)?.try_into().ok()?);
+        let ip: IpAddr = match v4 {
+            true => <[u8; 4]>::try_from(message.get(ip..ip + 4)?).ok()?.into(),
+            false => <[u8; 16]>::try_from(message.get(ip..ip + 16)?).ok()?.into(),
+        };
+        Some(SocketAddr::new(ip, port))
+    };
+    Some(Ends { local: end(4, 8)?, remote: end(6, 24)? })
 }
 
 fn error(message: &[u8]) -> io::Error {
@@ -207,7 +237,7 @@ fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{TcpListener, UdpSocket};
+    use std::net::{TcpListener, TcpStream, UdpSocket};
 
     use super::*;
 
@@ -232,10 +262,30 @@ mod tests {
     }
 
     #[test]
+    fn connections_appear_with_both_ends_and_vanish() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
+        let server = listener.local_addr().expect("its address");
+        let client = TcpStream::connect(server).expect("a connection");
+        let udp = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        udp.connect(server).expect("a remote address");
+        let local = |address: io::Result<SocketAddr>| address.expect("its address");
+        let expected = [local(client.local_addr()), local(udp.local_addr())]
+            .map(|local| Ends { local, remote: server });
+        let mut scanner = Scanner::open().expect("sock_diag");
+        let mut present = || {
+            let found = scanner.connected().expect("a scan");
+            expected.map(|ends| found.contains(&ends))
+        };
+        assert_eq!(present(), [true, true]);
+        drop((client, udp, listener));
+        assert_eq!(present(), [false, false]);
+    }
+
+    #[test]
     fn a_cut_answer_is_an_error_and_no_panic() {
         let mut batch = [0_u8; 40];
         batch[0] = 200;
-        assert!(parse(Proto::Tcp, &batch, &mut Vec::new()).is_err());
+        assert!(parse(&batch, |_| {}).is_err());
     }
 
     #[test]

@@ -15,8 +15,9 @@ use crate::Token;
 pub const SHARED_FOLDER: &str = "/run/mirrord";
 /// The agent's end of the tunnel, in [`SHARED_FOLDER`].
 pub const AGENT_SOCKET: &str = "/run/mirrord/agent.sock";
-/// Where the proxy takes pipes over that `mirrord proxy --pipe` brings, in [`SHARED_FOLDER`].
-pub const HANDOVER_SOCKET: &str = "/run/mirrord/handover.sock";
+/// Where the proxy takes pipes over that `mirrord proxy --pipe` brings, in its folder: that is
+/// [`SHARED_FOLDER`] in a sidecar.
+pub const HANDOVER_SOCKET: &str = "handover.sock";
 /// The descriptor of the listener that an agent in a cluster is born with.
 pub const LISTENER_FD: i32 = 3;
 /// The name server that Docker's embedded one hands unknown names to, in the sidecar's own network:
@@ -32,6 +33,10 @@ pub struct ProxyConfig {
     pub token: Token,
     /// How the agents are reached.
     pub agents: Agents,
+    /// Where [`HANDOVER_SOCKET`] is.
+    pub folder: String,
+    /// Who redirects the app's network.
+    pub plane: PlaneKind,
     /// What happens to the target's incoming traffic.
     pub incoming: Incoming,
     /// Whether the app's TCP connections leave from the target.
@@ -48,6 +53,44 @@ pub struct ProxyConfig {
     pub published_udp: Vec<u16>,
     /// `tracing` filter of the proxy's log on standard error.
     pub log: String,
+}
+
+/// Who redirects the app's network.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PlaneKind {
+    /// The kernel, in the namespace that the proxy shares with the app.
+    Netns,
+    /// The preload library in each of the app's processes; the proxy needs no right.
+    Layer(LayerConfig),
+}
+
+/// What the layer plane needs.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LayerConfig {
+    /// The name of the abstract unix socket that the layer asks on.
+    pub socket: String,
+    /// What each request must show, unless the network namespace is the session's own.
+    pub key: Option<LayerKey>,
+    /// Whether the app sees the target's host name.
+    pub hostname: bool,
+    /// Whether names and hosts are also written to /etc, which is the session's own.
+    pub owns_etc: bool,
+    /// Programs that are left alone, by their file names.
+    pub skipped: Vec<String>,
+    /// Ports of the app, each with the one that stands for it instead of any free one.
+    pub listen_ports: Vec<(u16, u16)>,
+}
+
+/// The layer's secret; it prints as `…`.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct LayerKey(pub [u8; crate::layer::KEY_LEN]);
+
+impl std::fmt::Debug for LayerKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("…")
+    }
 }
 
 /// How a proxy reaches its agents.

@@ -2,12 +2,20 @@
 //!
 //! ```text
 //!  CLI ── control (JSON lines) ──► proxy ══ frame (WebSocket messages) ══► agent ◄── control ── CLI
+//!                                    ▲
+//!                  process ── layer ─┘
 //! ```
 
+#![cfg_attr(not(feature = "std"), no_std)]
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "std")]
 pub mod control;
+#[cfg(feature = "std")]
 pub mod frame;
+pub mod layer;
+#[cfg(feature = "std")]
 pub mod token;
 
+#[cfg(feature = "std")]
 pub use token::Token;

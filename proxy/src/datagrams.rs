@@ -1,36 +1,30 @@
 //! UDP, both ways: one stream for each pair of the app's address and a remote one.
 
 use std::cell::RefCell;
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use mirrord_netns::MARK_DIRECT;
 use mirrord_protocol::control::Protocol;
-use mirrord_protocol::frame::{Delivery, Open, OrigDst};
+use mirrord_protocol::frame::{Open, OrigDst};
 use mirrord_tunnel::datagrams::{Readiness, connected, receive};
-use mirrord_tunnel::{Stream, or_pause};
+use mirrord_tunnel::or_pause;
 use socket2::SockRef;
-use tokio::net::UdpSocket;
 use tracing::debug;
 
+use crate::flow::{DNS_IDLE, Flow, IDLE, Path};
 use crate::link::Link;
-use crate::names;
-use crate::place::Place;
-
-/// A flow that carries nothing for so long is over; nf_conntrack forgets UDP streams after 120 s.
-const IDLE: Duration = Duration::from_secs(120);
-/// A question that is not answered by then never is.
-const DNS_IDLE: Duration = Duration::from_secs(15);
-/// So many questions of one socket may wait for their answers.
-const QUESTIONS: usize = 64;
+use crate::place::Netns;
+use crate::reception::{Client, Reception};
+use crate::{incoming, names};
 
 /// The flows of the namespace.
 pub(crate) struct Datagrams {
     link: Rc<Link>,
-    place: Rc<Place>,
+    place: Rc<Netns>,
     flows: RefCell<HashMap<Key, Flow>>,
 }
 
@@ -42,25 +36,8 @@ enum Key {
     Incoming { port: u16, client: SocketAddr },
 }
 
-struct Flow {
-    path: Path,
-    heard: Instant,
-    idle: Duration,
-    questions: VecDeque<Bytes>,
-}
-
-enum Path {
-    Tunnel(Stream),
-    /// Past the tunnel, from this namespace.
-    Direct(Rc<UdpSocket>),
-    /// The client is the original's: the app's answers go nowhere.
-    Copied {
-        _stream: Stream,
-    },
-}
-
 impl Datagrams {
-    pub(crate) fn new(link: Rc<Link>, place: Rc<Place>) -> Rc<Self> {
+    pub(crate) fn new(link: Rc<Link>, place: Rc<Netns>) -> Rc<Self> {
         Rc::new(Self { link, place, flows: RefCell::default() })
     }
 
@@ -84,32 +61,8 @@ impl Datagrams {
     pub(crate) async fn expire(self: Rc<Self>) -> anyhow::Error {
         loop {
             tokio::time::sleep(Duration::from_secs(5)).await;
-            self.flows.borrow_mut().retain(|_, flow| flow.heard.elapsed() < flow.idle);
+            self.flows.borrow_mut().retain(|_, flow| !flow.is_silent());
         }
-    }
-
-    /// A client of the target has sent its first datagram.
-    pub(crate) fn incoming(
-        self: &Rc<Self>,
-        stream: Stream,
-        delivery: Delivery,
-        client: SocketAddr,
-        server: SocketAddr,
-    ) {
-        let app = self.link.app_address(Protocol::Udp, server);
-        let key = Key::Incoming { port: app.port(), client };
-        let this = Rc::downgrade(self);
-        stream.on_datagram(move |payload| {
-            if let Some(this) = this.upgrade() {
-                this.heard(key);
-                this.deliver(client, app, &payload);
-            }
-        });
-        let path = match delivery {
-            Delivery::Steal => Path::Tunnel(stream),
-            Delivery::Mirror => Path::Copied { _stream: stream },
-        };
-        self.flows.borrow_mut().insert(key, Flow::new(path, IDLE));
     }
 
     fn forward(self: &Rc<Self>, app: SocketAddr, to: SocketAddr, payload: &[u8]) {
@@ -206,7 +159,7 @@ impl Datagrams {
         if let Ok(mut flows) = self.flows.try_borrow_mut()
             && let Some(flow) = flows.get_mut(&key)
         {
-            flow.heard = Instant::now();
+            flow.heard();
         }
     }
 
@@ -217,39 +170,23 @@ impl Datagrams {
     }
 }
 
-impl Flow {
-    fn new(path: Path, idle: Duration) -> Self {
-        Self { path, heard: Instant::now(), idle, questions: VecDeque::new() }
+impl Reception for Datagrams {
+    fn connection(self: Rc<Self>, client: Client) {
+        self.link.tasks.spawn_local(incoming::connect(self.link.clone(), client));
     }
 
-    fn send(&mut self, payload: &[u8]) {
-        self.heard = Instant::now();
-        match &self.path {
-            Path::Tunnel(stream) => {
-                stream.send_datagram(payload);
+    fn datagrams(self: Rc<Self>, client: Client) {
+        let Client { stream, delivery, address: client, server } = client;
+        let app = self.link.app_address(Protocol::Udp, server);
+        let key = Key::Incoming { port: app.port(), client };
+        let this = Rc::downgrade(&self);
+        stream.on_datagram(move |payload| {
+            if let Some(this) = this.upgrade() {
+                this.heard(key);
+                this.deliver(client, app, &payload);
             }
-            Path::Direct(socket) => {
-                // Not `try_send`: that drops the first one, before the socket was ever polled.
-                let _ = SockRef::from(&**socket).send(payload);
-            }
-            Path::Copied { .. } => {}
-        }
-    }
-
-    fn is_broken(&self) -> bool {
-        matches!(&self.path, Path::Tunnel(stream) if stream.is_broken())
-    }
-
-    fn remember(&mut self, question: &[u8]) {
-        if self.questions.len() == QUESTIONS {
-            self.questions.pop_front();
-        }
-        self.questions.push_back(Bytes::copy_from_slice(question));
-    }
-
-    fn recall(&mut self, answer: &[u8]) -> Option<Bytes> {
-        let at =
-            self.questions.iter().position(|question| names::id(question) == names::id(answer))?;
-        self.questions.remove(at)
+        });
+        let path = Path::of(stream, delivery);
+        self.flows.borrow_mut().insert(key, Flow::new(path, IDLE));
     }
 }

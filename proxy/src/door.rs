@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 use mirrord_protocol::Token;
 use mirrord_protocol::control::{
-    AGENT_SOCKET, Agents, HANDOVER_SOCKET, ProxyConfig, ProxyEvent, SHARED_FOLDER, TargetIndex,
+    AGENT_SOCKET, Agents, HANDOVER_SOCKET, ProxyConfig, ProxyEvent, TargetIndex,
 };
 use mirrord_tunnel::handover::{self, Handover};
 use mirrord_tunnel::{HandedPipe, HandshakeError, Pipe, Socket, UnixPipe, listen, or_pause};
@@ -47,7 +47,7 @@ impl Door {
         Ok(match config.agents {
             Agents::Socket => Self::Agent(token),
             Agents::Handed(_) => {
-                let receiver = Receiver::bind(HANDOVER_SOCKET, token)?;
+                let receiver = Receiver::bind(&config.folder, token)?;
                 say(&ProxyEvent::Waiting);
                 Self::Handover(receiver)
             }
@@ -100,10 +100,11 @@ pub(crate) struct Receiver {
 }
 
 impl Receiver {
-    /// Listens on a path, in the place of whoever did before.
-    pub(crate) fn bind(path: &str, token: Token) -> anyhow::Result<Self> {
-        fs::create_dir_all(SHARED_FOLDER).with_context(|| format!("making {SHARED_FOLDER}"))?;
-        let listener = listen(path).with_context(|| format!("listening on {path}"))?;
+    /// Listens in a folder, in the place of whoever did before.
+    pub(crate) fn bind(folder: &str, token: Token) -> anyhow::Result<Self> {
+        fs::create_dir_all(folder).with_context(|| format!("making {folder}"))?;
+        let path = format!("{folder}/{HANDOVER_SOCKET}");
+        let listener = listen(&path).with_context(|| format!("listening on {path}"))?;
         Ok(Self { listener, token, arriving: JoinSet::new() })
     }
 

@@ -13,17 +13,19 @@ use tokio::net::TcpStream;
 use tracing::debug;
 
 use crate::link::Link;
+use crate::reception::Client;
 
 /// Connects a client's stream to the app.
-pub(crate) async fn connect(
-    link: Rc<Link>,
-    stream: Stream,
-    delivery: Delivery,
-    client: SocketAddr,
-    server: SocketAddr,
-) {
-    let app = link.app_address(Protocol::Tcp, server);
-    match dial(client, app, &stream).await {
+pub(crate) async fn connect(link: Rc<Link>, client: Client) {
+    let app = link.app_address(Protocol::Tcp, client.server);
+    let socket = start(client.address, app);
+    carry(client, socket).await;
+}
+
+/// Carries a client over a connection to the app that was begun in its name.
+pub(crate) async fn carry(client: Client, socket: io::Result<Socket>) {
+    let Client { stream, delivery, address, server } = client;
+    match established(socket, &stream).await {
         Ok(Some(socket)) => {
             stream.accept();
             let answers = match delivery {
@@ -34,19 +36,15 @@ pub(crate) async fn connect(
         }
         Ok(None) => {}
         Err(error) => {
-            debug!(%client, %app, %error, "the app does not take a client");
+            debug!(client = %address, %server, %error, "the app does not take a client");
             stream.refuse(Errno::of(&error));
         }
     }
 }
 
 /// `None` if the client is gone before the app has taken it: the app then sees a reset.
-async fn dial(
-    client: SocketAddr,
-    app: SocketAddr,
-    stream: &Stream,
-) -> io::Result<Option<TcpStream>> {
-    let socket = TcpStream::from_std(start(client, app)?.into())?;
+async fn established(socket: io::Result<Socket>, stream: &Stream) -> io::Result<Option<TcpStream>> {
+    let socket = TcpStream::from_std(socket?.into())?;
     tokio::select! {
         writable = socket.writable() => writable?,
         () = stream.broken() => {

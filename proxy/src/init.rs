@@ -11,7 +11,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use mirrord_protocol::control::{Agents, ProxyConfig, ProxyEvent};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
+use crate::layer::Heritage;
 use crate::report;
 
 /// The hidden argument that makes a proxy the worker.
@@ -37,13 +40,19 @@ pub fn run() -> ExitCode {
 fn supervise() -> anyhow::Result<ExitCode> {
     let mut config = String::new();
     io::stdin().lock().read_line(&mut config).context("reading the configuration")?;
-    let worker: Arc<Mutex<Option<ChildStdin>>> = Arc::default();
+    let heritage = heritage(&config)?;
+    let worker: Arc<Mutex<Option<Worker>>> = Arc::default();
     let leaving = worker.clone();
     std::thread::spawn(move || leave_with_the_cli(&leaving));
     let (mut deaths, mut since) = (0, Instant::now());
     loop {
-        let (mut child, stdin) = start(&config)?;
-        lock(&worker).replace(stdin);
+        let line = match &heritage {
+            Some(heritage) => heritage.leave(&config).context("starting the proxy")?,
+            None => config.clone(),
+        };
+        let (mut child, stdin) = start(&line)?;
+        let pid = i32::try_from(child.id()).ok().map(Pid::from_raw);
+        lock(&worker).replace(Worker { stdin: Some(stdin), pid });
         let status = child.wait().context("waiting for the proxy")?;
         if let Some(code) = status.code() {
             return Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)));
@@ -55,6 +64,20 @@ fn supervise() -> anyhow::Result<ExitCode> {
         config = again(config);
         anyhow::ensure!(deaths < ATTEMPTS, "the proxy died {deaths} times ({})", how(status));
         report::say(&ProxyEvent::Restarted);
+    }
+}
+
+/// The worker as the one sees it that ends it.
+struct Worker {
+    stdin: Option<ChildStdin>,
+    pid: Option<Pid>,
+}
+
+/// What one worker leaves to the next; a configuration that can't be read is the worker's to refuse.
+fn heritage(config: &str) -> anyhow::Result<Option<Heritage>> {
+    match serde_json::from_str::<ProxyConfig>(config) {
+        Ok(config) => Heritage::of(&config).context("listening for the app's processes"),
+        Err(_) => Ok(None),
     }
 }
 
@@ -82,11 +105,17 @@ fn start(config: &str) -> anyhow::Result<(Child, ChildStdin)> {
 
 /// Has the worker leave once the CLI is gone, and everything in the sidecar at the latest when
 /// it takes too long: this is the namespace's first process.
-fn leave_with_the_cli(worker: &Mutex<Option<ChildStdin>>) {
+fn leave_with_the_cli(worker: &Mutex<Option<Worker>>) {
     let mut ignored = [0; 256];
     while matches!(io::stdin().read(&mut ignored), Ok(n) if n > 0) {}
-    drop(lock(worker).take());
+    if let Some(worker) = lock(worker).as_mut() {
+        drop(worker.stdin.take());
+    }
     std::thread::sleep(FAREWELL);
+    // On a machine it is not alone, and nobody else would end what hangs.
+    if let Some(pid) = lock(worker).as_ref().and_then(|worker| worker.pid) {
+        let _ = kill(pid, Signal::SIGKILL);
+    }
     std::process::exit(0);
 }
 

@@ -1,5 +1,5 @@
 //! The sidecar's processes: the local end of the tunnels, in the namespace that is shared with the
-//! app.
+//! app; in the layer plane also that of the host.
 //!
 //! ```text
 //!   CLI ─ stdin, stdout ─► init ─► worker ─┬─ door       the agent's socket, or pipes handed over
@@ -8,15 +8,18 @@
 //!                       (hands them over)  ├─ outgoing   app ─► kernel ─► here ═► agent
 //!                                          ├─ datagrams  the same for UDP, both ways
 //!                                          ├─ ports      what the app listens on is subscribed
-//!                                          └─ incoming   agent ═► here ─► app, as the real client
+//!                                          ├─ incoming   agent ═► here ─► app, as the real client
+//!                                          └─ layer      all of these for a preload library
 //! ```
 
 #![forbid(unsafe_code)]
 
 mod datagrams;
 mod door;
+mod flow;
 mod incoming;
 mod init;
+mod layer;
 mod link;
 mod names;
 mod outgoing;
@@ -24,6 +27,7 @@ mod peer;
 mod pipe;
 mod place;
 mod ports;
+mod reception;
 mod report;
 mod session;
 mod subscriptions;

@@ -3,7 +3,7 @@
 use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 
 use mirrord_protocol::control::{
     IncomingMode, PortMapping, Protocol, ProxyConfig, ProxyEvent, TargetIndex,
@@ -13,7 +13,7 @@ use mirrord_tunnel::Tunnel;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
-use crate::datagrams::Datagrams;
+use crate::reception::Reception;
 use crate::report::say;
 use crate::subscriptions::Subscriptions;
 
@@ -24,7 +24,7 @@ pub(crate) struct Link {
     tunnels: RefCell<BTreeMap<TargetIndex, Tunnel>>,
     /// The one that the app's own traffic takes.
     first: watch::Sender<Option<Tunnel>>,
-    datagrams: OnceCell<std::rc::Weak<Datagrams>>,
+    reception: OnceCell<Weak<dyn Reception>>,
     listening: RefCell<HashMap<(Protocol, u16), Vec<SocketAddr>>>,
     subscriptions: RefCell<Subscriptions>,
 }
@@ -36,18 +36,19 @@ impl Link {
             tasks: TaskTracker::new(),
             tunnels: RefCell::default(),
             first: watch::Sender::new(None),
-            datagrams: OnceCell::new(),
+            reception: OnceCell::new(),
             listening: RefCell::default(),
             subscriptions: RefCell::default(),
         })
     }
 
-    pub(crate) fn set_datagrams(&self, datagrams: &Rc<Datagrams>) {
-        let _ = self.datagrams.set(Rc::downgrade(datagrams));
+    pub(crate) fn set_reception(&self, reception: Weak<dyn Reception>) {
+        let _ = self.reception.set(reception);
     }
 
-    pub(crate) fn datagrams(&self) -> Option<Rc<Datagrams>> {
-        self.datagrams.get()?.upgrade()
+    /// Who takes the target's clients to the app; nobody before the app may start.
+    pub(crate) fn reception(&self) -> Option<Rc<dyn Reception>> {
+        self.reception.get()?.upgrade()
     }
 
     /// A new tunnel stands: what was subscribed is subscribed there as well.
@@ -101,10 +102,15 @@ impl Link {
         }
     }
 
+    /// The app's port for one of the target's.
+    pub(crate) fn local_port(&self, protocol: Protocol, remote: u16) -> u16 {
+        let port = Port { protocol, number: remote };
+        self.subscriptions.borrow().local(port).unwrap_or(remote)
+    }
+
     /// Where the app takes what came to `server`.
     pub(crate) fn app_address(&self, protocol: Protocol, server: SocketAddr) -> SocketAddr {
-        let remote = Port { protocol, number: server.port() };
-        let local = self.subscriptions.borrow().local(remote).unwrap_or(server.port());
+        let local = self.local_port(protocol, server.port());
         let ours = SocketAddr::new(server.ip(), local);
         let listening = self.listening.borrow();
         let Some(at) = listening.get(&(protocol, local)) else { return ours };

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mirrord_netns::plane::{DOCKER_DNS, PROXY_DNS_SOURCE};
-use mirrord_protocol::control::DNS_VIA_PROXY;
+use mirrord_protocol::control::{DNS_VIA_PROXY, ProxyConfig};
+use mirrord_protocol::frame::Description;
 use tokio::net::UdpSocket;
 
 pub(crate) const DNS_PORT: u16 = 53;
@@ -51,8 +52,16 @@ impl Names {
     }
 }
 
+/// The first target's name servers, if names are to be resolved as it does.
+pub(crate) fn nameservers(config: &ProxyConfig, targets: &[&Description]) -> Vec<IpAddr> {
+    match targets.first() {
+        Some(first) if config.remote_dns => listed(&String::from_utf8_lossy(&first.resolv_conf)),
+        _ => Vec::new(),
+    }
+}
+
 /// The name servers of a resolv.conf; resolv.conf(5).
-pub(crate) fn nameservers(resolv_conf: &str) -> Vec<IpAddr> {
+pub(crate) fn listed(resolv_conf: &str) -> Vec<IpAddr> {
     let servers = resolv_conf.lines().filter_map(|line| {
         let mut words = line.split_whitespace();
         (words.next()? == "nameserver").then(|| words.next()?.parse().ok())?
@@ -112,7 +121,7 @@ mod tests {
         let text = "# nameserver 1.1.1.1\nsearch a b\nnameserver 10.96.0.10\n  nameserver\t::1\n\
                     nameserver 10.96.0.10\nnameserver nonsense\noptions ndots:5\n";
         let expected: Vec<IpAddr> = vec!["10.96.0.10".parse().unwrap(), "::1".parse().unwrap()];
-        assert_eq!(nameservers(text), expected);
+        assert_eq!(listed(text), expected);
     }
 
     #[test]

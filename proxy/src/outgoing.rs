@@ -11,12 +11,12 @@ use tracing::warn;
 
 use crate::link::Link;
 use crate::names::Names;
-use crate::place::Place;
+use crate::place::Netns;
 
 /// Takes connections as long as the process lives; while no tunnel stands they wait.
 pub(crate) async fn accept(
     link: Rc<Link>,
-    place: Rc<Place>,
+    place: Rc<Netns>,
     listener: TcpListener,
 ) -> anyhow::Error {
     loop {

@@ -8,8 +8,8 @@ use mirrord_protocol::frame::{Description, Errno, Frame, Open};
 use mirrord_tunnel::{Events, Stream, TunnelError};
 use tokio::sync::Notify;
 
-use crate::incoming;
 use crate::link::Link;
+use crate::reception::Client;
 use crate::report::say;
 
 /// What an agent asks through one tunnel.
@@ -38,20 +38,15 @@ impl Peer {
 
 impl Events for Peer {
     fn opened(&self, stream: Stream, open: Open) {
-        match open {
-            Open::Incoming { protocol: Protocol::Tcp, delivery, client, server } => {
-                let link = self.link.clone();
-                self.link
-                    .tasks
-                    .spawn_local(incoming::connect(link, stream, delivery, client.0, server.0));
-            }
-            Open::Incoming { protocol: Protocol::Udp, delivery, client, server } => {
-                if let Some(datagrams) = self.link.datagrams() {
-                    datagrams.incoming(stream, delivery, client.0, server.0);
-                }
-            }
+        let Open::Incoming { protocol, delivery, client, server } = open else {
             // Only the app's side asks to be connected.
-            Open::Connect(..) => stream.refuse(Errno(nix::libc::EPROTO)),
+            return stream.refuse(Errno(nix::libc::EPROTO));
+        };
+        let client = Client { stream, delivery, address: client.0, server: server.0 };
+        match (self.link.reception(), protocol) {
+            (Some(reception), Protocol::Tcp) => reception.connection(client),
+            (Some(reception), Protocol::Udp) => reception.datagrams(client),
+            (None, _) => client.stream.refuse(Errno(nix::libc::ECONNREFUSED)),
         }
     }
 

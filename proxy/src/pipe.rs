@@ -4,6 +4,7 @@
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -17,8 +18,9 @@ const GRACE: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_millis(5);
 
 /// Hands standard input and output over as the pipe to a target, and stays as long as they are one.
-pub fn run(target: TargetIndex, container: Option<String>) -> ExitCode {
-    match hand_over(&Header { target, container }) {
+/// The worker's socket is in `folder`.
+pub fn run(target: TargetIndex, container: Option<String>, folder: &Path) -> ExitCode {
+    match hand_over(&Header { target, container }, &folder.join(HANDOVER_SOCKET)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("mirrord proxy: {error:#}");
@@ -27,18 +29,18 @@ pub fn run(target: TargetIndex, container: Option<String>) -> ExitCode {
     }
 }
 
-fn hand_over(header: &Header) -> anyhow::Result<()> {
+fn hand_over(header: &Header, socket: &Path) -> anyhow::Result<()> {
     keep_only(&[]).context("giving up capabilities")?;
-    let worker = connect().context("connecting to the proxy")?;
+    let worker = connect(socket).context("connecting to the proxy")?;
     handover::send(&worker, header, io::stdin().as_fd(), io::stdout().as_fd())
         .and_then(|()| handover::released(&worker))
         .map_err(anyhow::Error::new)
 }
 
-fn connect() -> io::Result<UnixStream> {
+fn connect(socket: &Path) -> io::Result<UnixStream> {
     let deadline = Instant::now() + GRACE;
     loop {
-        match UnixStream::connect(HANDOVER_SOCKET) {
+        match UnixStream::connect(socket) {
             Err(_) if Instant::now() < deadline => std::thread::sleep(RETRY),
             result => return result,
         }

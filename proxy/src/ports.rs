@@ -81,14 +81,14 @@ fn update(link: &Link, rules: &Rules, known: &Ports, now: &Ports) {
 }
 
 /// Which ports count, and for which port of the target each stands.
-struct Rules {
+pub(crate) struct Rules {
     incoming: Incoming,
     own_sockets: HashSet<u64>,
     ephemeral: RangeInclusive<u16>,
 }
 
 impl Rules {
-    fn new(incoming: &Incoming, own_sockets: Vec<u64>) -> Self {
+    pub(crate) fn new(incoming: &Incoming, own_sockets: Vec<u64>) -> Self {
         Self {
             incoming: incoming.clone(),
             own_sockets: own_sockets.into_iter().collect(),
@@ -114,7 +114,7 @@ impl Rules {
     }
 
     /// The port of the target for one of the app's; `None` if it is not to be subscribed.
-    fn mapping(&self, protocol: Protocol, local: u16) -> Option<PortMapping> {
+    pub(crate) fn mapping(&self, protocol: Protocol, local: u16) -> Option<PortMapping> {
         let named = &self.incoming.ports;
         let mapping = match named.iter().find(|m| m.protocol == protocol && m.local == local) {
             Some(mapping) => *mapping,

@@ -5,37 +5,34 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::Context;
-use mirrord_netns::listeners::Scanner;
-use mirrord_protocol::control::{Agents, ProxyConfig, ProxyEvent, Target, TargetIndex};
+use mirrord_protocol::control::{Agents, ProxyEvent, Target, TargetIndex};
 use mirrord_protocol::frame::{Description, Frame};
 use mirrord_tunnel::{Pipe, Role, Socket, Tunnel};
-use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio::time::Instant;
 use tracing::info;
 
-use crate::datagrams::Datagrams;
 use crate::door::{self, Arrival, Door};
+use crate::layer::Provision;
 use crate::link::Link;
 use crate::peer::Peer;
 use crate::place::Place;
 use crate::report::say;
 use crate::targets::Targets;
-use crate::{outgoing, ports};
 
 /// Where it does not matter who comes first, others have so long to come with the first one.
 const GATHERING: Duration = Duration::from_millis(300);
 
 /// Serves until something fails that no new tunnel can mend.
-pub(crate) async fn serve(config: ProxyConfig, link: Rc<Link>) -> anyhow::Result<()> {
-    let door = Door::open(&config)?;
-    Session::new(config, link, door).serve().await
+pub(crate) async fn serve(link: Rc<Link>, provision: Provision) -> anyhow::Result<()> {
+    let door = Door::open(&link.config)?;
+    Session::new(link, provision, door).serve().await
 }
 
 struct Session {
-    config: ProxyConfig,
     link: Rc<Link>,
+    provision: Provision,
     door: Door,
     targets: Targets,
     /// Each target's latest tunnel.
@@ -44,7 +41,7 @@ struct Session {
     described_tx: mpsc::Sender<Described>,
     described_rx: mpsc::Receiver<Described>,
     /// What stands once the app may start.
-    place: Option<Rc<Place>>,
+    place: Option<Place>,
     tasks: JoinSet<anyhow::Error>,
     gathered: Option<Instant>,
     generation: Generation,
@@ -76,11 +73,11 @@ struct Ended {
 }
 
 impl Session {
-    fn new(config: ProxyConfig, link: Rc<Link>, door: Door) -> Self {
+    fn new(link: Rc<Link>, provision: Provision, door: Door) -> Self {
         let (described_tx, described_rx) = mpsc::channel(16);
         Self {
-            config,
             link,
+            provision,
             door,
             targets: Targets::default(),
             current: HashMap::new(),
@@ -117,7 +114,7 @@ impl Session {
 
     /// How many targets the app waits for; none where agents are reached by their one socket.
     fn awaited(&self) -> Option<u16> {
-        match self.config.agents {
+        match self.link.config.agents {
             Agents::Socket => None,
             Agents::Handed(count) => Some(count),
         }
@@ -168,7 +165,7 @@ impl Session {
     /// more when the app runs already.
     fn wants_env(&self, target: TargetIndex) -> bool {
         let starts = self.place.is_none() && self.awaited() != Some(0);
-        self.config.env && starts && target == 0
+        self.link.config.env && starts && target == 0
     }
 
     async fn described(&mut self, described: Described) -> anyhow::Result<()> {
@@ -182,7 +179,7 @@ impl Session {
             self.link.forget(gone);
         }
         if let Some(place) = &self.place {
-            if let Err(error) = place.change(&self.config, &self.targets.descriptions()) {
+            if let Err(error) = place.change(&self.link.config, &self.targets.descriptions()) {
                 let message = format!("the target has moved and could not be followed: {error:#}");
                 say(&ProxyEvent::Warning { message });
             }
@@ -206,10 +203,9 @@ impl Session {
     /// All whom the app waits for are there: it may start.
     async fn begin(&mut self) -> anyhow::Result<()> {
         let descriptions = self.targets.descriptions();
-        let (place, scanner) = Place::take(&self.config, &descriptions).await?;
+        let place =
+            Place::take(&self.link, &descriptions, &self.provision, &mut self.tasks).await?;
         let ready = descriptions.first().map(|description| target(description));
-        let place = Rc::new(place);
-        start(&self.link, &place, scanner, &mut self.tasks)?;
         self.place = Some(place);
         if let Some(ready) = ready {
             say(&ProxyEvent::Ready(ready));
@@ -273,26 +269,6 @@ async fn drive(
         end = &mut driving => anyhow::Error::new(end),
         () = describing => anyhow::anyhow!("the session is over"),
     }
-}
-
-fn start(
-    link: &Rc<Link>,
-    place: &Rc<Place>,
-    scanner: Scanner,
-    tasks: &mut JoinSet<anyhow::Error>,
-) -> anyhow::Result<()> {
-    for listener in place.listeners()? {
-        let listener = TcpListener::from_std(listener)?;
-        tasks.spawn_local(outgoing::accept(link.clone(), place.clone(), listener));
-    }
-    let datagrams = Datagrams::new(link.clone(), place.clone());
-    link.set_datagrams(&datagrams);
-    for (index, readiness) in place.readiness()?.into_iter().enumerate() {
-        tasks.spawn_local(datagrams.clone().receive(index, readiness));
-    }
-    tasks.spawn_local(datagrams.expire());
-    tasks.spawn_local(ports::watch(link.clone(), scanner, place.own_sockets()));
-    Ok(())
 }
 
 fn target(description: &Description) -> Target {

@@ -9,6 +9,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::net::unix::pipe;
 use tracing_subscriber::EnvFilter;
 
+use crate::layer::{Heritage, Provision, StaticLayer};
 use crate::link::Link;
 use crate::{report, session};
 
@@ -17,9 +18,10 @@ const RETRY: Duration = Duration::from_millis(5);
 /// How long the last bytes of the app may take to arrive.
 const DELIVERY: Duration = Duration::from_millis(1500);
 
-/// Runs the worker; see the crate.
-pub fn run() -> ExitCode {
-    match mirrord_tunnel::on_one_thread(work()) {
+/// Runs the worker; see the crate. Static programs of the app are given `static_layer`, a
+/// freestanding build of the preload library.
+pub fn run(static_layer: &'static [u8]) -> ExitCode {
+    match mirrord_tunnel::on_one_thread(work(StaticLayer(static_layer))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             report::failed(&error);
@@ -28,20 +30,22 @@ pub fn run() -> ExitCode {
     }
 }
 
-async fn work() -> anyhow::Result<()> {
+async fn work(static_layer: StaticLayer) -> anyhow::Result<()> {
     let stdin = std::os::fd::AsFd::as_fd(&std::io::stdin()).try_clone_to_owned()?;
     let mut stdin = BufReader::new(pipe::Receiver::from_owned_fd(stdin)?);
     let mut line = String::new();
     stdin.read_line(&mut line).await.context("reading the configuration")?;
     let config: ProxyConfig = serde_json::from_str(&line).context("reading the configuration")?;
+    let heritage = Heritage::take(&line).context("taking over what another worker has left")?;
+    let provision = Provision { static_layer, heritage };
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(&config.log))
         .with_writer(std::io::stderr)
         .with_ansi(false)
         .init();
-    let link = Link::new(config.clone());
+    let link = Link::new(config);
     tokio::select! {
-        result = session::serve(config, link.clone()) => result,
+        result = session::serve(link.clone(), provision) => result,
         () = farewell(stdin, &link) => Ok(()),
     }
 }

@@ -209,6 +209,7 @@ fn every_key_that_is_done_is_read() {
         include_str!("../settings.rs"),
         include_str!("../settings/cluster.rs"),
         include_str!("../settings/incoming.rs"),
+        include_str!("../settings/layer.rs"),
     ];
     for key in KEYS.iter().filter(|key| key.status == Status::Done) {
         let read = code.iter().any(|code| code.contains(&format!("\"{}\"", key.path)));

@@ -267,6 +267,11 @@ impl DockerRun {
         last.is_some_and(|flag| flag.switched_on().unwrap_or(false))
     }
 
+    /// What stands behind the image.
+    pub fn words(&self) -> Vec<String> {
+        self.rest.iter().skip(1).map(|word| word.to_string_lossy().into_owned()).collect()
+    }
+
     /// The value of a flag between `docker` and `run`; the last one counts.
     pub fn global(&self, long: &str) -> Option<String> {
         self.globals.iter().rev().find(|flag| flag.spec.long == long).map(Flag::text)

@@ -1,6 +1,8 @@
 //! What sessions left, and nobody keeps.
 
 use std::collections::{BTreeSet, HashMap};
+use std::fs;
+use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bollard::models::ContainerSummary;
@@ -12,8 +14,9 @@ use kube::api::{DeleteParams, ListParams, ObjectMeta};
 
 use super::report::Item;
 use crate::cluster::connect::{Cluster, ClusterError};
-use crate::engine::clean::{ROLE_LABEL, SESSION_LABEL, remove};
+use crate::engine::clean::{ROLE_LABEL, SESSION_LABEL, idle_volumes, remove, remove_volume};
 use crate::engine::connect::{Engine, EngineError};
+use crate::session::here;
 
 const TOPIC: &str = "left over";
 /// What is younger may still be on its way to run.
@@ -36,7 +39,23 @@ pub async fn of_engine(engine: &Engine, fix: bool) -> Vec<Item> {
         };
         items.push(told(&what, removed));
     }
+    for name in idle_volumes(engine).await.unwrap_or_default() {
+        let removed = match fix {
+            true => Some(remove_volume(engine, &name).await.map_err(|error| error.to_string())),
+            false => None,
+        };
+        items.push(told(&format!("the volume {name}"), removed));
+    }
     items
+}
+
+/// Folders of sessions of this machine's processes.
+pub fn of_machine(fix: bool) -> Vec<Item> {
+    let item = |folder: PathBuf| {
+        let removed = fix.then(|| fs::remove_dir_all(&folder).map_err(|error| error.to_string()));
+        told(&format!("the folder {}", folder.display()), removed)
+    };
+    here::left_over().into_iter().map(item).collect()
 }
 
 fn told(what: &str, removed: Option<Result<(), String>>) -> Item {

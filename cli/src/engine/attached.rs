@@ -1,15 +1,18 @@
-//! A container of ours with its three standard streams in our hands.
+//! A container or process of ours with its three standard streams in our hands.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
 
 use bollard::container::LogOutput;
 use bollard::query_parameters::AttachContainerOptionsBuilder;
-use futures_util::{Stream, StreamExt};
+#[cfg(test)]
+use futures_util::Stream;
+use futures_util::StreamExt;
 use serde::Serialize;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use super::connect::{Engine, EngineError};
+use super::exec::Output;
 
 /// The longest line that is taken from a container: a target's whole environment fits.
 const LONGEST_LINE: usize = 16 << 20;
@@ -25,7 +28,7 @@ pub enum Line {
 
 /// The streams of one container.
 pub struct Attached {
-    output: Pin<Box<dyn Stream<Item = Result<LogOutput, bollard::errors::Error>> + Send>>,
+    output: Output,
     input: Option<Pin<Box<dyn AsyncWrite + Send>>>,
     lines: Lines,
 }
@@ -44,6 +47,11 @@ impl Attached {
             .map_err(|error| engine.explain("cannot attach to mirrord's container", error))?;
         let lines = Lines::default();
         Ok(Self { output: attached.output, input: Some(attached.input), lines })
+    }
+
+    /// A process of this machine's, by its streams.
+    pub fn of(output: Output, input: Pin<Box<dyn AsyncWrite + Send>>) -> Self {
+        Self { output, input: Some(input), lines: Lines::default() }
     }
 
     /// One whose container says what a test has it say.

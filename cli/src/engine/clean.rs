@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bollard::models::ContainerSummary;
 use bollard::query_parameters::{
-    ListContainersOptionsBuilder, RemoveContainerOptionsBuilder, StopContainerOptions,
-    WaitContainerOptionsBuilder,
+    ListContainersOptionsBuilder, ListVolumesOptionsBuilder, RemoveContainerOptionsBuilder,
+    RemoveVolumeOptions, StopContainerOptions, WaitContainerOptionsBuilder,
 };
 use futures_util::StreamExt;
 use futures_util::future::join_all;
@@ -33,7 +33,41 @@ pub async fn clean(engine: &Engine, session: &SessionId) -> Result<(), EngineErr
         join_all(ids(&ran).map(|id| stop(engine, id))),
         join_all(ids(&ours).chain(ids(&never_ran)).map(|id| remove(engine, id))),
     );
-    stops.into_iter().chain(removals).collect()
+    stops.into_iter().chain(removals).collect::<Result<(), _>>()?;
+    remove_volumes(engine, session).await
+}
+
+/// Removes the session's volumes; one that a stopped app would need again is left to it.
+pub async fn remove_volumes(engine: &Engine, session: &SessionId) -> Result<(), EngineError> {
+    let label = format!("{SESSION_LABEL}={session}");
+    let names = volumes(engine, label).await?;
+    join_all(names.iter().map(|name| remove_volume(engine, name))).await.into_iter().collect()
+}
+
+/// The volumes of any session that no container has.
+pub async fn idle_volumes(engine: &Engine) -> Result<Vec<String>, EngineError> {
+    volumes(engine, SESSION_LABEL.to_owned()).await
+}
+
+/// Those with a label that no container has.
+async fn volumes(engine: &Engine, label: String) -> Result<Vec<String>, EngineError> {
+    let filters = HashMap::from([("label", vec![label]), ("dangling", vec!["true".to_owned()])]);
+    let options = ListVolumesOptionsBuilder::default().filters(&filters).build();
+    let list = engine.api().list_volumes(Some(options)).await;
+    let list = list.map_err(|error| engine.explain("cannot list mirrord's volumes", error))?;
+    Ok(list.volumes.into_iter().flatten().map(|volume| volume.name).collect())
+}
+
+/// Removes a volume, unless a container has it.
+pub async fn remove_volume(engine: &Engine, name: &str) -> Result<(), EngineError> {
+    match engine.api().remove_volume(name, None::<RemoveVolumeOptions>).await {
+        Ok(()) => Ok(()),
+        Err(error) => match engine.explain("cannot remove a volume of the session", error) {
+            // It is gone, or in use.
+            EngineError::Refused { status: 404 | 409, .. } => Ok(()),
+            error => Err(error),
+        },
+    }
 }
 
 /// As [`clean`], with an engine whose version may not be known yet.
@@ -54,7 +88,8 @@ pub async fn clean_late_arrivals(engine: &Engine, session: &SessionId) -> Result
     clean_any_version(engine, session).await
 }
 
-/// Removes sidecars and agents of other sessions that nobody keeps: not running, and not new.
+/// Removes sidecars and agents of other sessions that nobody keeps: not running, and not new; and
+/// volumes of sessions that no container has any more.
 pub async fn sweep(engine: &Engine, own: &SessionId) -> Result<(), EngineError> {
     let own = own.to_string();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
@@ -68,7 +103,10 @@ pub async fn sweep(engine: &Engine, own: &SessionId) -> Result<(), EngineError> 
         session.is_some_and(|session| *session != own) && idle && old(container)
     });
     let others: Vec<_> = others.collect();
-    join_all(ids(&others).map(|id| remove(engine, id))).await.into_iter().collect()
+    let removed = join_all(ids(&others).map(|id| remove(engine, id))).await;
+    removed.into_iter().collect::<Result<(), _>>()?;
+    let volumes = idle_volumes(engine).await?;
+    join_all(volumes.iter().map(|name| remove_volume(engine, name))).await.into_iter().collect()
 }
 
 /// Stops the session's app, as `docker stop` does.

@@ -2,12 +2,15 @@
 
 use std::collections::HashMap;
 
-use bollard::models::{ContainerCreateBody, HostConfig, HostConfigLogConfig};
+use bollard::models::{
+    ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount, MountType, MountVolumeOptions,
+};
 use bollard::query_parameters::{CreateContainerOptionsBuilder, StartContainerOptions};
 use mirrord_netns::SIDECAR_SYSCTLS;
 
 use super::clean::{ROLE_LABEL, SESSION_LABEL};
 use super::connect::{Engine, EngineError};
+use super::image::LAYER_FOLDER;
 use super::network;
 use super::target::Target;
 use crate::docker_run::Rehomed;
@@ -49,10 +52,36 @@ pub fn name(role: Role, session: &SessionId) -> String {
     format!("mirrord-{}-{session}", role.word())
 }
 
+/// Who redirects in a sidecar.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SidecarPlane {
+    /// The kernel.
+    Netns,
+    /// The preload library, which the sidecar's image brings.
+    Layer,
+}
+
+/// The volume through which the app's container gets the preload library.
+pub fn layer_volume_name(session: &SessionId) -> String {
+    format!("mirrord-layer-{session}")
+}
+
+/// The engine fills it with what the image has there.
+fn layer_volume(session: &SessionId) -> Mount {
+    let labels = HashMap::from([(SESSION_LABEL.to_owned(), session.to_string())]);
+    Mount {
+        typ: Some(MountType::VOLUME),
+        source: Some(layer_volume_name(session)),
+        target: Some(LAYER_FOLDER.to_owned()),
+        volume_options: Some(MountVolumeOptions { labels: Some(labels), ..Default::default() }),
+        ..Mount::default()
+    }
+}
+
 /// What the app calls itself.
 pub struct Names {
-    /// Its host name.
-    pub host: String,
+    /// Its host name; the engine's choice if it has none.
+    pub host: Option<String>,
     /// Its domain name, if it has one.
     pub domain: Option<String>,
 }
@@ -75,12 +104,21 @@ impl Common<'_> {
         rehomed: &Rehomed,
         image_ports: &[String],
         remote_dns: bool,
+        plane: SidecarPlane,
     ) -> Result<String, EngineError> {
         let mut body = self.body(Role::Proxy);
-        body.hostname = Some(names.host.clone());
+        body.hostname = names.host.clone();
         body.domainname = names.domain.clone();
         let host = body.host_config.get_or_insert_default();
-        let sysctls = SIDECAR_SYSCTLS.iter().copied().chain([ANY_PORT]);
+        let own: &[_] = match plane {
+            SidecarPlane::Netns => SIDECAR_SYSCTLS,
+            SidecarPlane::Layer => &[],
+        };
+        let sysctls = own.iter().copied().chain([ANY_PORT]);
+        if plane == SidecarPlane::Layer {
+            host.cap_add = None;
+            host.mounts = Some(vec![layer_volume(self.session)]);
+        }
         host.sysctls =
             Some(sysctls.map(|(key, value)| (key.to_owned(), value.to_owned())).collect());
         network::apply(rehomed, image_ports, remote_dns, &mut body);
@@ -92,17 +130,18 @@ impl Common<'_> {
         Ok(id)
     }
 
-    /// The agent, in the target's namespaces and with the sidecar's volume; its id.
+    /// The agent, in the target's namespaces and with the volume of the sidecar, if there is one; its
+    /// id.
     pub async fn create_agent(
         &self,
         target: &Target,
-        sidecar: &str,
+        sidecar: Option<&str>,
     ) -> Result<String, EngineError> {
         let mut body = self.body(Role::Agent);
         let host = body.host_config.get_or_insert_default();
         host.network_mode = Some(format!("container:{}", target.id));
         host.pid_mode = Some(target.pid_mode.clone());
-        host.volumes_from = Some(vec![sidecar.to_owned()]);
+        host.volumes_from = sidecar.map(|sidecar| vec![sidecar.to_owned()]);
         self.create(Role::Agent, body).await
     }
 

@@ -8,19 +8,24 @@ use std::io::{self, IsTerminal, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use mirrord_protocol::layer::{LAYER_FILE, LAYER_VARIABLE};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 
-use super::signals::Received;
+use super::app::App;
 use super::trampoline;
 use crate::docker_run::{DockerRun, env_file};
 use crate::engine::clean::SESSION_LABEL;
+use crate::engine::containers::layer_volume_name;
 use crate::engine::elf::EXECUTABLE;
+use crate::engine::image::LAYER_FOLDER;
 use crate::env_rules::Delivery;
 use crate::failure::Failure;
-use crate::session::SessionId;
+use crate::session::plane::{self, Plane};
+use crate::session::{Plan, SessionId};
+
+/// What the loader loads before anything else (ld.so(8)).
+const PRELOAD: &str = "LD_PRELOAD";
 
 /// What the user says of variables.
 pub struct UsersVariables {
@@ -32,16 +37,11 @@ pub struct UsersVariables {
 pub struct Prepared {
     program: PathBuf,
     head: Vec<OsString>,
-    tail: Vec<OsString>,
+    flags: Vec<OsString>,
+    rest: Vec<OsString>,
     users: UsersVariables,
-}
-
-/// docker, running.
-pub struct Docker {
-    child: Child,
-    shares_terminal: bool,
-    // Open until docker has read them.
-    _files: Vec<OwnedFd>,
+    /// What the user has loaded into the app.
+    preloaded: Option<String>,
 }
 
 impl UsersVariables {
@@ -74,12 +74,13 @@ impl Prepared {
         let program = find_docker()?;
         let mut head: Vec<OsString> = run.globals.iter().map(|flag| flag.word()).collect();
         head.extend(run.verb.iter().map(OsString::from));
-        let mut tail = flags;
+        let mut rest = Vec::new();
         if run.rest.first().is_some_and(|word| word.as_encoded_bytes().starts_with(b"-")) {
-            tail.push("--".into());
+            rest.push("--".into());
         }
-        tail.extend(run.rest.iter().cloned());
-        Ok(Self { program, head, tail, users })
+        rest.extend(run.rest.iter().cloned());
+        let preloaded = preloaded(run.values("env"));
+        Ok(Self { program, head, flags, rest, users, preloaded })
     }
 
     /// The names of variables that are the user's.
@@ -90,11 +91,11 @@ impl Prepared {
     /// Starts docker in the sidecar's network with the target's variables.
     pub fn start(
         self,
-        session: &SessionId,
+        plan: &Plan,
         sidecar: &str,
         delivery: &Delivery,
         shares_terminal: bool,
-    ) -> Result<Docker, Failure> {
+    ) -> Result<App, Failure> {
         let mut files = self.users.copies;
         let mut command = Command::new(EXECUTABLE);
         command
@@ -103,7 +104,7 @@ impl Prepared {
             .arg(&self.program)
             .args(&self.head)
             .arg(format!("--network=container:{sidecar}"))
-            .arg(format!("--label={SESSION_LABEL}={session}"));
+            .arg(format!("--label={SESSION_LABEL}={}", plan.session));
         if !delivery.file.is_empty() {
             let file = memory_file(c"target-env", delivery.file.as_bytes())?;
             command.arg(format!("--env-file={}", path_of(&file)));
@@ -112,34 +113,37 @@ impl Prepared {
         for (name, value) in &delivery.by_name {
             command.arg(format!("--env={name}")).env(name, value);
         }
-        command.args(&self.tail);
-        if !shares_terminal {
-            command.process_group(0);
+        command.args(&self.flags);
+        if plan.plane == Plane::Layer {
+            command.args(layer_flags(&plan.session, self.preloaded.as_deref()));
         }
-        let child =
-            command.spawn().map_err(|error| Failure::caused_by("cannot start docker", &error))?;
-        Ok(Docker { child, shares_terminal, _files: files })
+        command.args(&self.rest);
+        App::start(command, shares_terminal, files)
+            .map_err(|error| Failure::caused_by("cannot start docker", &error))
     }
 }
 
-impl Docker {
-    /// Waits for its end. Can be cancelled without loss.
-    pub async fn wait(&mut self) -> io::Result<std::process::ExitStatus> {
-        self.child.wait().await
-    }
+/// The value of the user's `-e LD_PRELOAD=…`, or of `-e LD_PRELOAD`.
+fn preloaded(words: impl Iterator<Item = String>) -> Option<String> {
+    let value = |word: String| match word.split_once('=') {
+        Some((PRELOAD, value)) => Some(value.to_owned()),
+        None if word == PRELOAD => env::var(PRELOAD).ok(),
+        _ => None,
+    };
+    words.filter_map(value).last().filter(|value| !value.is_empty())
+}
 
-    /// Hands a signal on, unless docker has had it from the terminal.
-    pub fn forward(&self, received: Received) {
-        if !(received.from_terminal && self.shares_terminal) {
-            self.signal(received.signal);
-        }
-    }
-
-    fn signal(&self, signal: Signal) {
-        if let Some(pid) = self.child.id().and_then(|pid| i32::try_from(pid).ok()) {
-            let _ = kill(Pid::from_raw(pid), signal);
-        }
-    }
+/// What brings the preload library into a container, behind the user's own flags.
+fn layer_flags(session: &SessionId, preloaded: Option<&str>) -> Vec<String> {
+    let others = preloaded.map(|others| format!(":{others}")).unwrap_or_default();
+    vec![
+        format!(
+            "--mount=type=volume,source={},target={LAYER_FOLDER},readonly",
+            layer_volume_name(session)
+        ),
+        format!("--env={PRELOAD}={LAYER_FOLDER}/{LAYER_FILE}{others}"),
+        format!("--env={LAYER_VARIABLE}={}", plane::socket(session)),
+    ]
 }
 
 /// Whether docker must stay in our process group: to read a terminal it has to be in front of it.
@@ -198,6 +202,19 @@ mod tests {
         let file = memory_file(c"test", b"A=1\n").expect("a file");
         let content = std::fs::read_to_string(path_of(&file)).expect("its content");
         assert_eq!(content, "A=1\n");
+    }
+
+    #[test]
+    fn the_users_own_preload_libraries_are_kept() {
+        let of = |words: &[&str]| preloaded(words.iter().map(|word| (*word).to_owned()));
+        assert_eq!(
+            of(&["A=b", "LD_PRELOAD=/x.so /y.so", "LD_PRELOAD_X=1"]).as_deref(),
+            Some("/x.so /y.so")
+        );
+        assert_eq!(of(&["LD_PRELOAD="]), None);
+        let session = SessionId::random().expect("random");
+        let flags = layer_flags(&session, Some("/x.so"));
+        assert_eq!(flags[1], "--env=LD_PRELOAD=/opt/mirrord/libmirrord_layer.so:/x.so");
     }
 
     #[test]

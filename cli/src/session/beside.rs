@@ -1,4 +1,6 @@
-//! A target in the sidecar's own engine, and the agent in its namespaces.
+//! A target in an engine that we can talk to, and the agent in its namespaces.
+
+mod pipe;
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -8,11 +10,14 @@ use mirrord_protocol::Token;
 use mirrord_protocol::control::AgentEvent;
 use tokio::time::timeout;
 
+use self::pipe::Lead;
 use super::Plan;
 use super::bring_up::{self, part_failed};
 use super::containers::{Running, Said};
+use super::door::Door;
 use super::events::Event;
 use super::far::FarSaid;
+use crate::engine::connect::EngineError;
 use crate::engine::containers::{Common, Role};
 use crate::engine::target::{self, Target};
 use crate::engine::{Engine, clean};
@@ -35,6 +40,8 @@ pub struct Beside {
     deaths: Deaths,
     last_cause: Option<String>,
     state: State,
+    /// The way to a proxy that shares no volume with the agent.
+    pipe: Option<Lead>,
 }
 
 /// What a new agent needs.
@@ -46,8 +53,8 @@ pub struct With {
     pub engine: Engine,
     /// Whom it runs beside.
     pub target: Target,
-    /// The sidecar's id.
-    pub sidecar: String,
+    /// Where the proxy is.
+    pub door: Door,
     /// The session's secret.
     pub token: Token,
     /// Our image.
@@ -70,6 +77,10 @@ impl Beside {
     pub fn new(with: With, agent: Running) -> Self {
         let (engine, id) = (with.engine.clone(), with.target.id.clone());
         let target_end = Box::pin(async move { clean::not_running(&engine, &id).await });
+        let pipe = match &with.door {
+            Door::Sidecar { .. } => None,
+            Door::Here { .. } => Some(Lead::start(&with.engine, &with.door, &agent.id)),
+        };
         Self {
             with,
             agent,
@@ -77,6 +88,7 @@ impl Beside {
             deaths: Deaths::default(),
             last_cause: None,
             state: State::Starting,
+            pipe,
         }
     }
 
@@ -114,6 +126,9 @@ impl Beside {
                         None => continue,
                     },
                     Act::Replaced(Ok(agent)) => {
+                        if let Some(pipe) = &self.pipe {
+                            pipe.to(&agent.id);
+                        }
                         self.agent = agent;
                         self.state = State::Serving;
                         FarSaid::Event(Event::AgentRestarted { reason: self.last_cause.take() })
@@ -197,13 +212,28 @@ impl With {
         self.start_agent().await
     }
 
+    fn common(&self) -> Common<'_> {
+        Common { engine: &self.engine, session: &self.plan.session, image: &self.image }
+    }
+
     /// Creates an agent beside the target, and starts it.
     pub async fn start_agent(&self) -> Result<Running, Failure> {
-        let Self { plan, engine, target, sidecar, token, image } = self;
-        let common = Common { engine, session: &plan.session, image };
-        let id = common.create_agent(target, sidecar).await?;
-        let config = plan.agent_beside(token, target.pid);
-        bring_up::start(&common, Role::Agent, id, &config).await
+        self.start_created(self.create_agent().await?).await
+    }
+
+    /// Creates an agent beside the target.
+    pub async fn create_agent(&self) -> Result<String, EngineError> {
+        let sidecar = match &self.door {
+            Door::Sidecar { id, .. } => Some(id.as_str()),
+            Door::Here { .. } => None,
+        };
+        self.common().create_agent(&self.target, sidecar).await
+    }
+
+    /// Starts an agent that was created.
+    pub async fn start_created(&self, id: String) -> Result<Running, Failure> {
+        let config = self.plan.agent_beside(&self.token, self.target.pid);
+        bring_up::start(&self.common(), Role::Agent, id, &config).await
     }
 }
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use bollard::query_parameters::InspectNetworkOptions;
 use mirrord_protocol::Token;
-use mirrord_protocol::control::{Agents, ProxyConfig, ProxyEvent, Target as Described};
+use mirrord_protocol::control::{Agents, ProxyEvent, Target as Described};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -20,11 +20,12 @@ use super::beside::{Beside, With, target_stopped};
 use super::containers::{ProxySaid, Running, Said};
 use super::events::{Event, Reporter, Step, millis};
 use super::far::{Far, FarSaid};
+use super::here::Folder;
+use super::place::Place;
 use super::plan::Learned;
 use super::remote::Found;
 use super::{Plan, id};
 use crate::engine::attached::Attached;
-use crate::engine::connect::EngineError;
 use crate::engine::containers::{Common, Names, Role};
 use crate::engine::target::{self, Target, TargetError};
 use crate::engine::{Engine, image};
@@ -44,10 +45,12 @@ const RIGHTS: &[&str] = &["Operation not permitted", "os error 1)", "EPERM", "In
 
 /// A session that is ready for the app.
 pub struct Session {
-    /// Where the sidecar is.
-    pub engine: Engine,
-    /// The sidecar.
+    /// Where containers of it are, if there are any.
+    pub engine: Option<Engine>,
+    /// The proxy; its id is the sidecar's, if it has one.
     pub proxy: Running,
+    /// The folder of a session on this machine.
+    pub folder: Option<Folder>,
     /// The target and its agents.
     pub far: Far,
 }
@@ -60,6 +63,8 @@ pub struct BringUp<'a> {
     pub reporter: &'a Reporter,
     /// Becomes true when something may be in the engine.
     pub begun: &'a Cell<bool>,
+    /// Becomes true when the kernel or the engine does not let the kernel redirect.
+    pub no_netns: &'a Cell<bool>,
     /// Why there is no tunnel yet, as the proxy says.
     pub refusals: Vec<String>,
     /// Becomes true when nobody wants it any more. It then ends at the next point where nothing
@@ -86,43 +91,47 @@ impl BringUp<'_> {
             beside.ready();
         }
         self.reporter.say(&Event::Ready {
-            sidecar: session.proxy.id.clone(),
+            sidecar: self.plan.plane.here().is_none().then(|| session.proxy.id.clone()),
             name: session.far.target().to_owned(),
             target: described,
         });
         Ok(session)
     }
 
-    /// The target is a container of the sidecar's engine.
+    /// The target is a container of an engine.
     async fn with_container(&mut self, token: &Token) -> Result<Session, Failure> {
         let began = Instant::now();
         let (engine, target) = self.find_target().await?;
         self.step(Step::Target, began);
         let mut learned = self.learn(&engine).await?;
         learned.address = target.address.clone();
+        let names = self.names(target.hostname.clone(), target.domainname.clone());
         let image = image::tag()?;
-        let common = Common { engine: &engine, session: &self.plan.session, image: &image };
-        let names = Names { host: target.hostname.clone(), domain: target.domainname.clone() };
         self.begun.set(true);
-        let sidecar = self.create_sidecar(&common, &names, &learned.image_ports).await?;
+        let place = self.make_place(Some(&engine), &names, &learned).await?;
         self.go_on()?;
         let with = With {
             plan: self.plan.clone(),
             engine: engine.clone(),
             target,
-            sidecar: sidecar.clone(),
+            door: place.door(),
             token: token.clone(),
             image: image.clone(),
         };
         let created = Instant::now();
+        let agents = match place {
+            Place::Sidecar { .. } => Agents::Socket,
+            Place::Here { .. } => Agents::Handed(1),
+        };
+        let common = Common { engine: &engine, session: &self.plan.session, image: &image };
+        let config = self.plan.proxy_config(token, agents, &learned);
         // Both to their ends, even if one fails: what is half made could show up after all is clean.
-        let config = self.plan.proxy_config(token, Agents::Socket, &learned);
-        let (proxy, agent) =
-            tokio::join!(self.start_sidecar(&common, sidecar, &config, created), async {
-                let running = with.start_agent().await?;
-                self.step(Step::Agent, created);
-                Ok::<_, Failure>(running)
-            });
+        let (proxy, agent) = tokio::join!(self.start_proxy(&place, &config, created), async {
+            let id = self.with_image(&common, async || with.create_agent().await).await?;
+            let running = with.start_created(id).await?;
+            self.step(Step::Agent, created);
+            Ok::<_, Failure>(running)
+        });
         let proxy = proxy?;
         let agent = match agent {
             Err(_) if !target::still_runs(&engine, &with.target).await => {
@@ -130,7 +139,8 @@ impl BringUp<'_> {
             }
             agent => agent?,
         };
-        Ok(Session { engine, proxy, far: Far::Beside(Box::new(Beside::new(with, agent))) })
+        let far = Far::Beside(Box::new(Beside::new(with, agent)));
+        Ok(Session { engine: Some(engine), proxy, folder: place.into_folder(), far })
     }
 
     /// The target is in a cluster.
@@ -139,37 +149,36 @@ impl BringUp<'_> {
         let (engine, found) = tokio::join!(self.find_engine(), Found::find(self.plan));
         let (engine, found) = (engine?, found?);
         self.step(Step::Target, began);
-        let mut learned = self.learn(&engine).await?;
+        let mut learned = match &engine {
+            Some(engine) => self.learn(engine).await?,
+            None => Learned::default(),
+        };
         let (host, address) = found.identity();
         learned.address = address;
-        let image = image::tag()?;
-        let common = Common { engine: &engine, session: &self.plan.session, image: &image };
-        let names = Names { host, domain: None };
+        let names = self.names(host, None);
         let config = self.plan.proxy_config(token, Agents::Handed(found.count()), &learned);
         self.begun.set(true);
-        let (sidecar_tx, sidecar_rx) = watch::channel(None);
+        let (door_tx, door_rx) = watch::channel(None);
         let both = async {
             tokio::join!(
                 async {
-                    let sidecar =
-                        self.create_sidecar(&common, &names, &learned.image_ports).await?;
-                    let created = Instant::now();
-                    let proxy = self.start_sidecar(&common, sidecar, &config, created).await?;
-                    sidecar_tx.send_replace(Some(proxy.id.clone()));
-                    Ok::<_, Failure>(proxy)
+                    let place = self.make_place(engine.as_ref(), &names, &learned).await?;
+                    let proxy = self.start_proxy(&place, &config, Instant::now()).await?;
+                    door_tx.send_replace(Some(place.door()));
+                    Ok::<_, Failure>((proxy, place.into_folder()))
                 },
-                found.start(self.plan, &engine, token, sidecar_rx, self.reporter),
+                found.start(self.plan, token, door_rx, self.reporter),
             )
         };
         let mut unwanted = self.unwanted.clone();
-        let (proxy, remote) = tokio::select! {
+        let (made, remote) = tokio::select! {
             both = both => both,
             // What is half made then is swept as a late arrival.
             _ = unwanted.wait_for(|unwanted| *unwanted) => return Err(Failure::new("interrupted")),
         };
-        match (proxy, remote) {
-            (Ok(proxy), Ok(remote)) => {
-                Ok(Session { engine, proxy, far: Far::Remote(Box::new(remote)) })
+        match (made, remote) {
+            (Ok((proxy, folder)), Ok(remote)) => {
+                Ok(Session { engine, proxy, folder, far: Far::Remote(Box::new(remote)) })
             }
             (Err(failure), Ok(mut remote)) => {
                 remote.leave().await;
@@ -179,33 +188,24 @@ impl BringUp<'_> {
         }
     }
 
-    async fn start_sidecar(
-        &self,
-        common: &Common<'_>,
-        sidecar: String,
-        config: &ProxyConfig,
-        since: Instant,
-    ) -> Result<Running, Failure> {
-        let running = start(common, Role::Proxy, sidecar, config).await?;
-        self.step(Step::Sidecar, since);
-        Ok(running)
-    }
-
-    fn go_on(&self) -> Result<(), Failure> {
+    /// Ends it if nobody wants it any more.
+    pub fn go_on(&self) -> Result<(), Failure> {
         match *self.unwanted.borrow() {
             true => Err(Failure::new("interrupted")),
             false => Ok(()),
         }
     }
 
-    fn step(&self, step: Step, began: Instant) {
+    /// Says that a step is done.
+    pub fn step(&self, step: Step, began: Instant) {
         let took = millis(began.elapsed());
         self.reporter.say(&Event::Step { step, took });
     }
 
     /// Finds the target, and with it the version that the engine speaks.
     async fn find_target(&self) -> Result<(Engine, Target), Failure> {
-        let engine = Engine::new(&self.plan.endpoint)?;
+        let engine =
+            self.plan.engine()?.ok_or_else(|| Failure::new("a container needs an engine"))?;
         let name = self.plan.container();
         let found = timeout(ENGINE_PATIENCE, target::find(&engine, name)).await;
         match found.unwrap_or_else(|_| Err(engine.silent().into())) {
@@ -221,14 +221,19 @@ impl BringUp<'_> {
         }
     }
 
-    /// An engine that answers, and the version that it speaks.
-    async fn find_engine(&self) -> Result<Engine, Failure> {
-        let engine = Engine::new(&self.plan.endpoint)?;
+    /// The engine, if one is needed: it answers, and the version that it speaks.
+    async fn find_engine(&self) -> Result<Option<Engine>, Failure> {
+        let Some(engine) = self.plan.engine()? else { return Ok(None) };
         let answer = timeout(ENGINE_PATIENCE, engine.answer()).await;
         match answer.unwrap_or_else(|_| Err(engine.silent())) {
-            Ok(()) => Ok(engine),
-            Err(error) => engine.with_version_of(&error).ok_or_else(|| error.into()),
+            Ok(()) => Ok(Some(engine)),
+            Err(error) => engine.with_version_of(&error).map(Some).ok_or_else(|| error.into()),
         }
+    }
+
+    fn names(&self, host: String, domain: Option<String>) -> Names {
+        let wanted = self.plan.hostname;
+        Names { host: wanted.then_some(host), domain: domain.filter(|_| wanted) }
     }
 
     async fn learn(&self, engine: &Engine) -> Result<Learned, Failure> {
@@ -260,27 +265,6 @@ impl BringUp<'_> {
         Ok(found.config.and_then(|config| config.exposed_ports).unwrap_or_default())
     }
 
-    async fn create_sidecar(
-        &self,
-        common: &Common<'_>,
-        names: &Names,
-        image_ports: &[String],
-    ) -> Result<String, Failure> {
-        let Plan { rehomed, remote_dns, .. } = self.plan;
-        let create = || common.create_sidecar(names, rehomed, image_ports, *remote_dns);
-        match create().await {
-            Err(error) if is_missing_image(&error) => {
-                self.go_on()?;
-                let began = Instant::now();
-                image::make(common.engine, common.image).await?;
-                self.step(Step::Image, began);
-                self.go_on()?;
-                Ok(create().await?)
-            }
-            other => Ok(other?),
-        }
-    }
-
     async fn until_ready(&mut self, session: &mut Session) -> Result<Described, Failure> {
         let began = Instant::now();
         let mut late = std::pin::pin!(tokio::time::sleep(PATIENCE));
@@ -304,6 +288,11 @@ impl BringUp<'_> {
         }
     }
 
+    /// Whether a failure of the sidecar's is that the kernel may not redirect.
+    pub fn doubt_plane(&self, failure: &Failure) {
+        self.no_netns.set(self.plan.plane.is_netns() && is_about_rights(failure));
+    }
+
     fn heard_proxy(
         &mut self,
         proxy: &Running,
@@ -316,7 +305,11 @@ impl BringUp<'_> {
                 self.step(Step::Network, began);
                 return Ok(Some(described));
             }
-            Said::Event(ProxyEvent::Failed { causes }) => return Err(part_failed(causes)),
+            Said::Event(ProxyEvent::Failed { causes }) => {
+                let failure = part_failed(causes);
+                self.doubt_plane(&failure);
+                return Err(failure);
+            }
             // An agent that has only just begun to listen may miss the first pipe.
             Said::Event(ProxyEvent::Refused { reason, .. }) if self.refusals.len() < REFUSALS => {
                 self.refusals.push(reason);
@@ -324,7 +317,7 @@ impl BringUp<'_> {
             Said::Event(ProxyEvent::Refused { reason, .. }) => {
                 return Err(Failure::new("there is no tunnel to the target").because(reason));
             }
-            Said::Event(said) => self.reporter.say(&Event::Proxy { said }),
+            Said::Event(said) => self.pass_on(said),
             Said::Log(line) => self.reporter.log(Role::Proxy, line),
             Said::Ended => {
                 let failure = Failure::new("the sidecar ended before it was ready");
@@ -340,9 +333,7 @@ pub fn part_failed(causes: Vec<String>) -> Failure {
     let mut causes = causes.into_iter();
     let first = causes.next().unwrap_or_else(|| "the session failed".to_owned());
     let failure = causes.fold(Failure::new(first), Failure::because);
-    let about_rights = |text: &String| RIGHTS.iter().any(|word| text.contains(word));
-    let refused = failure.causes.iter().chain([&failure.sentence]).any(about_rights);
-    match refused {
+    match is_about_rights(&failure) {
         true => failure.hint(
             "the engine must allow a container NET_ADMIN, NET_RAW and BPF (a rootless one can't), \
              and the kernel must be 5.9 or newer",
@@ -351,13 +342,14 @@ pub fn part_failed(causes: Vec<String>) -> Failure {
     }
 }
 
+fn is_about_rights(failure: &Failure) -> bool {
+    let about_rights = |text: &String| RIGHTS.iter().any(|word| text.contains(word));
+    failure.causes.iter().chain([&failure.sentence]).any(about_rights)
+}
+
 fn with_words(failure: Failure, session: &Session) -> Failure {
     let words = session.proxy.last_words().iter().chain(session.far.last_words());
     words.fold(failure, Failure::because)
-}
-
-fn is_missing_image(error: &EngineError) -> bool {
-    error.is_not_found() && error.message().to_lowercase().contains("no such image")
 }
 
 /// Attaches to a created container, tells it its configuration and starts it.

@@ -60,8 +60,8 @@ pub enum Event {
     },
     /// The app may start.
     Ready {
-        /// The sidecar's id: the app joins its network.
-        sidecar: String,
+        /// The sidecar's id: the app joins its network. A process of this machine has none.
+        sidecar: Option<String>,
         /// The target, as the user names it.
         name: String,
         /// The target.
@@ -88,6 +88,8 @@ pub enum Event {
     Lost(Failure),
     /// The session could not be brought up.
     Failed(Failure),
+    /// The session could not be brought up since the kernel may not redirect; the layer can.
+    NoNetns(Failure),
     /// Something that the user should know.
     Warning {
         /// One sentence.

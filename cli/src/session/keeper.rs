@@ -20,7 +20,8 @@ use super::containers::Said;
 use super::events::{Event, Reporter, millis};
 use super::far::FarSaid;
 use super::plan::{Command, Plan};
-use super::remote;
+use super::plane::Plane;
+use super::{here, remote};
 use crate::engine::containers::Role;
 use crate::engine::{Engine, clean};
 use crate::failure::Failure;
@@ -141,11 +142,12 @@ struct Keeper<'a> {
 impl Keeper<'_> {
     async fn keep(mut self) -> Result<(), Failure> {
         let (unwanted_tx, unwanted) = watch::channel(false);
-        let begun = Cell::new(false);
+        let (begun, no_netns) = (Cell::new(false), Cell::new(false));
         let up = BringUp {
             plan: self.plan,
             reporter: self.reporter,
             begun: &begun,
+            no_netns: &no_netns,
             refusals: Vec::new(),
             unwanted,
         };
@@ -174,7 +176,10 @@ impl Keeper<'_> {
                     true => self.sweep(false).await,
                     false => Ok(()),
                 };
-                self.reporter.say(&Event::Failed(failure));
+                self.reporter.say(&match self.plan.plane {
+                    Plane::Netns { or_layer: true } if no_netns.get() => Event::NoNetns(failure),
+                    _ => Event::Failed(failure),
+                });
                 swept
             }
         }
@@ -183,12 +188,17 @@ impl Keeper<'_> {
     /// Removes what a session that never was has left.
     async fn sweep(&self, late_arrivals: bool) -> Result<(), Failure> {
         let began = Instant::now();
-        let engine = Engine::new(&self.plan.endpoint)?;
+        let engine = self.plan.engine()?;
         let (here, there) = tokio::join!(
             async {
-                match late_arrivals {
-                    true => clean::clean_late_arrivals(&engine, &self.plan.session).await,
-                    false => clean::clean_any_version(&engine, &self.plan.session).await,
+                match (&engine, late_arrivals) {
+                    (None, _) => Ok(()),
+                    (Some(engine), true) => {
+                        clean::clean_late_arrivals(engine, &self.plan.session).await
+                    }
+                    (Some(engine), false) => {
+                        clean::clean_any_version(engine, &self.plan.session).await
+                    }
                 }
             },
             remote::clean(self.plan, late_arrivals),
@@ -201,11 +211,11 @@ impl Keeper<'_> {
 
     /// Keeps the session until it ends, and says why it does.
     async fn serve(&mut self, session: &mut Session) -> End {
-        let Session { engine, proxy, far } = session;
-        let engine = &*engine;
+        let Session { engine, proxy, far, .. } = session;
+        let engine = engine.as_ref();
         let plan = self.plan;
         let mut app_end = pin!(apps_end(engine, plan));
-        let mut sweep = pin!(clean::sweep(engine, &plan.session));
+        let mut sweep = pin!(sweep_others(engine, plan));
         let (mut staying, mut swept) = (false, false);
         loop {
             tokio::select! {
@@ -230,13 +240,16 @@ impl Keeper<'_> {
                     FarSaid::Lost(failure) => return End::Lost(failure),
                 },
                 // What others left is no concern of this session's user.
-                _ = &mut sweep, if !swept => swept = true,
+                () = &mut sweep, if !swept => swept = true,
                 () = &mut app_end, if staying => return End::App,
             }
         }
     }
 
-    async fn app_goes_on(&self, engine: &Engine) -> bool {
+    async fn app_goes_on(&self, engine: Option<&Engine>) -> bool {
+        let Some(engine) = engine.filter(|_| self.plan.plane.here().is_none()) else {
+            return false;
+        };
         clean::running_apps(engine, &self.plan.session).await.is_ok_and(|apps| !apps.is_empty())
     }
 
@@ -251,15 +264,22 @@ impl Keeper<'_> {
         }
         let engine = session.engine.clone();
         let (left, stopped) = tokio::join!(leave(&mut session), async {
-            match stop_app {
-                true => clean::stop_app(&engine, &self.plan.session).await,
-                false => Ok(()),
+            match &engine {
+                Some(engine) if stop_app => clean::stop_app(engine, &self.plan.session).await,
+                _ => Ok(()),
             }
         });
-        if late_arrivals {
-            clean::clean_late_arrivals(&engine, &self.plan.session).await?;
-        } else if !left || stopped.is_err() {
-            clean::clean(&engine, &self.plan.session).await?;
+        match &engine {
+            Some(engine) if late_arrivals => {
+                clean::clean_late_arrivals(engine, &self.plan.session).await?;
+            }
+            Some(engine) if !left || stopped.is_err() => {
+                clean::clean(engine, &self.plan.session).await?;
+            }
+            Some(engine) if self.plan.plane == Plane::Layer => {
+                clean::remove_volumes(engine, &self.plan.session).await?;
+            }
+            _ => {}
         }
         if !left {
             remote::clean(self.plan, late_arrivals).await?;
@@ -282,10 +302,16 @@ impl End {
 
 /// Has sidecar and agents leave; whether they did.
 async fn leave(session: &mut Session) -> bool {
-    let Session { engine, proxy, far } = session;
+    let Session { engine, proxy, far, folder } = session;
     let proxy_id = proxy.id.clone();
+    let removed = async {
+        match engine {
+            Some(engine) if folder.is_none() => clean::removed(engine, &proxy_id).await,
+            _ => {}
+        }
+    };
     let sidecar = async {
-        tokio::join!(clean::removed(engine, &proxy_id), async {
+        tokio::join!(removed, async {
             proxy.leave().await;
             proxy.ended().await;
         })
@@ -295,8 +321,17 @@ async fn leave(session: &mut Session) -> bool {
     far.leave().await && sidecar.is_ok()
 }
 
+/// Removes what others left, in the engine and on this machine.
+async fn sweep_others(engine: Option<&Engine>, plan: &Plan) {
+    here::sweep();
+    if let Some(engine) = engine {
+        let _ = clean::sweep(engine, &plan.session).await;
+    }
+}
+
 /// The end of all of the session's app containers.
-async fn apps_end(engine: &Engine, plan: &Plan) {
+async fn apps_end(engine: Option<&Engine>, plan: &Plan) {
+    let Some(engine) = engine else { return };
     while let Ok(apps) = clean::running_apps(engine, &plan.session).await {
         match apps.first() {
             Some(app) => clean::not_running(engine, app).await,

@@ -9,6 +9,7 @@ use crate::engine::attached::Attached;
 use crate::engine::target::Target;
 use crate::session::beside::{Beside, With};
 use crate::session::containers::Running;
+use crate::session::door::Door;
 use crate::session::far::Far;
 
 fn session(engine: &Engine, plan: &Plan, agent: Attached) -> Session {
@@ -24,14 +25,15 @@ fn session(engine: &Engine, plan: &Plan, agent: Attached) -> Session {
             pid: 1,
             pid_mode: String::new(),
         },
-        sidecar: "proxy".to_owned(),
+        door: Door::Sidecar { engine: engine.clone(), id: "proxy".to_owned() },
         token: Token::new("t"),
         image: "mirrord".to_owned(),
     };
     let mut beside = Beside::new(with, Running::new("agent".to_owned(), agent));
     beside.ready();
     Session {
-        engine: engine.clone(),
+        engine: Some(engine.clone()),
+        folder: None,
         proxy: Running::new("proxy".to_owned(), Attached::to_nothing(stream::pending())),
         far: Far::Beside(Box::new(beside)),
     }
@@ -55,7 +57,7 @@ async fn the_fronts_end_is_heard_while_a_new_agent_is_on_its_way() {
     let _silent = UnixListener::bind(&socket).expect("a socket");
     let host = format!("unix://{}", socket.display());
     let plan = Plan::example(host);
-    let engine = Engine::new(&plan.endpoint).expect("an engine");
+    let engine = plan.engine().expect("an address").expect("an engine");
     let (front_tx, front_rx) = pipe::pipe().expect("a pipe");
     let mut front_tx = Some(front_tx);
     let agent = Attached::to_nothing(stream::poll_fn(move |_| {

@@ -7,9 +7,11 @@ use mirrord_protocol::control::{AgentConfig, Agents, Door, Incoming, ProxyConfig
 use serde::{Deserialize, Serialize};
 
 use super::SessionId;
+use super::plane::{LayerWishes, Plane};
 use crate::cluster::settings::ClusterSettings;
 use crate::docker_run::Rehomed;
-use crate::engine::Endpoint;
+use crate::engine::connect::EngineError;
+use crate::engine::{Endpoint, Engine};
 use crate::target::TargetName;
 
 /// How long an agent stays without a tunnel while its keeper is there, in seconds.
@@ -37,14 +39,24 @@ pub struct Learned {
 pub struct Plan {
     /// Its id.
     pub session: SessionId,
-    /// Which engine.
-    pub endpoint: Endpoint,
+    /// Who redirects.
+    pub plane: Plane,
+    /// What is asked for of the layer.
+    pub layer: LayerWishes,
+    /// Whether the app has the target's host name.
+    pub hostname: bool,
+    /// Which engine, if one is needed.
+    pub endpoint: Option<Endpoint>,
     /// The target; without one, the cluster's network is that of an agent on its own.
     pub target: Option<TargetName>,
     /// The cluster, if the target is there.
     pub cluster: ClusterSettings,
     /// The image that the app runs, for `-P`.
     pub app_image: String,
+    /// `--entrypoint`, if it was given.
+    pub app_entrypoint: Option<String>,
+    /// What stands behind the image.
+    pub app_words: Vec<String>,
     /// The user's flags for the namespace.
     pub rehomed: Rehomed,
     /// What happens to the target's traffic.
@@ -77,6 +89,11 @@ impl Plan {
         !matches!(self.target, Some(TargetName::Container(_)))
     }
 
+    /// The engine, if one is needed.
+    pub fn engine(&self) -> Result<Option<Engine>, EngineError> {
+        self.endpoint.as_ref().map(Engine::new).transpose()
+    }
+
     /// The target container's name or id; empty if the target is none.
     pub fn container(&self) -> &str {
         match &self.target {
@@ -91,6 +108,8 @@ impl Plan {
             session: self.session.to_string(),
             token: token.clone(),
             agents,
+            folder: self.plane.folder(),
+            plane: self.plane.kind(&self.session, &self.layer, self.hostname),
             incoming: self.incoming.clone(),
             outgoing_tcp: self.outgoing_tcp,
             outgoing_udp: self.outgoing_udp,
@@ -186,10 +205,15 @@ impl Plan {
         use mirrord_protocol::control::IncomingMode;
         Self {
             session: SessionId::random().expect("random"),
-            endpoint: Endpoint { host, source: "-H".to_owned() },
+            plane: Plane::Netns { or_layer: false },
+            layer: LayerWishes::default(),
+            hostname: true,
+            endpoint: Some(Endpoint { host, source: "-H".to_owned() }),
             target: Some("container/web".parse().expect("a target")),
             cluster: ClusterSettings::default(),
             app_image: "img".to_owned(),
+            app_entrypoint: None,
+            app_words: Vec::new(),
             rehomed: Rehomed::default(),
             incoming: Incoming { mode: IncomingMode::Mirror, ports: vec![], ignore_ports: vec![] },
             outgoing_tcp: true,

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   follow ── which pod stands at which post ──► post (one a target) ══ port-forward ══► agent
-//!                                                  └══ exec ══► proxy
+//!                                                  └══ door ══► proxy
 //! ```
 
 mod agents;
@@ -22,6 +22,7 @@ use self::agents::Agents;
 use self::follow::Follow;
 use self::post::Assignment;
 use super::Plan;
+use super::door::Door;
 use super::events::{Event, Reporter, Step, millis};
 use super::far::FarSaid;
 use crate::cluster::agent::Place;
@@ -30,7 +31,6 @@ use crate::cluster::delivery::Program;
 use crate::cluster::rights::{self, Rights};
 use crate::cluster::settings::AgentMode;
 use crate::cluster::target::{self, Host, Workload};
-use crate::engine::Engine;
 use crate::failure::Failure;
 use crate::target::{ClusterTarget, TargetName};
 
@@ -61,11 +61,10 @@ pub struct Remote {
 /// What the tasks of a session share.
 #[derive(Clone)]
 struct Context {
-    engine: Engine,
     agents: Arc<Agents>,
     said: mpsc::Sender<FarSaid>,
-    /// The sidecar's id, once pipes may be handed over there.
-    sidecar: watch::Receiver<Option<String>>,
+    /// The proxy's, once pipes may be handed over there.
+    door: watch::Receiver<Option<Door>>,
 }
 
 impl Context {
@@ -168,9 +167,8 @@ impl Found {
     pub async fn start(
         self,
         plan: &Plan,
-        engine: &Engine,
         token: &Token,
-        sidecar: watch::Receiver<Option<String>>,
+        door: watch::Receiver<Option<Door>>,
         reporter: &Reporter,
     ) -> Result<Remote, Failure> {
         let began = Instant::now();
@@ -188,8 +186,7 @@ impl Found {
             return Err(failure);
         }
         reporter.say(&Event::Step { step: Step::Agent, took: millis(began.elapsed()) });
-        let context =
-            Context { engine: engine.clone(), agents: agents.clone(), said: said_tx, sidecar };
+        let context = Context { agents: agents.clone(), said: said_tx, door };
         let mut tasks = JoinSet::new();
         let posts: Vec<Assignment> =
             self.posts.into_iter().map(|at| post::open(&context, &mut tasks, at)).collect();

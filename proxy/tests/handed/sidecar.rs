@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use mirrord_protocol::Token;
 use mirrord_protocol::control::{
-    Agents, Incoming, IncomingMode, ProxyConfig, ProxyEvent, TargetIndex,
+    Agents, Incoming, IncomingMode, PlaneKind, ProxyConfig, ProxyEvent, SHARED_FOLDER, TargetIndex,
 };
 use mirrord_tunnel::HandedPipe;
 use nix::sched::{CloneFlags, setns};
@@ -186,6 +186,8 @@ fn config(targets: u16) -> ProxyConfig {
         session: "test".into(),
         token: token(),
         agents: Agents::Handed(targets),
+        folder: SHARED_FOLDER.into(),
+        plane: PlaneKind::Netns,
         incoming: Incoming { mode: IncomingMode::Steal, ports: vec![], ignore_ports: vec![] },
         outgoing_tcp: true,
         outgoing_udp: true,

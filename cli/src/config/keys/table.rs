@@ -127,11 +127,12 @@ pub const KEYS: &[Key] = &[
         &["false", "\"local\"", "{}", "{\"mode\":\"local\"}"],
         "the target's files; the app has its own",
     ),
-    undone_unless(
+    done(
         "feature.hostname",
         &[Flag],
-        &["true"],
-        "`false`: the app keeps its own host name; docker's `--hostname` sets one",
+        "",
+        "true",
+        "whether the app has the target's host name; docker's `--hostname` sets another one",
     ),
     done(
         "feature.network",
@@ -182,7 +183,14 @@ pub const KEYS: &[Key] = &[
         &["false"],
         "leave out what the app serves on loopback alone",
     ),
-    undone("feature.network.incoming.listen_ports", &[Pairs], "other local ports to listen on"),
+    done(
+        "feature.network.incoming.listen_ports",
+        &[Pairs],
+        "",
+        "a free one",
+        "the port of this machine that stands for a port of the app, `[PORT, LOCAL]` each, where the \
+         preload library redirects",
+    ),
     undone_unless(
         "feature.network.incoming.http_filter",
         &[Flag, Opaque],
@@ -348,9 +356,21 @@ pub const KEYS: &[Key] = &[
     undone("agent.max_body_buffer_timeout", &[Count], "filters of HTTP bodies"),
     undone("agent.http_detection_timeout", &[Count], "detection of HTTP"),
     undone("agent.jaq_time_limit", &[Count], "filters of HTTP bodies"),
-    undone("skip_processes", &[Text, Texts], "processes without the preload library"),
-    undone("skip_build_tools", &[Flag], "processes without the preload library"),
-    undone("skip_extra_build_tools", &[Text, Texts], "processes without the preload library"),
+    done(
+        "skip_processes",
+        &[Text, Texts],
+        "`--skip-processes`",
+        "none",
+        "programs, by their names, that the preload library leaves alone",
+    ),
+    done(
+        "skip_build_tools",
+        &[Flag],
+        "`--skip-build-tools`",
+        "true",
+        "whether it leaves compilers, linkers and the like alone",
+    ),
+    done("skip_extra_build_tools", &[Text, Texts], "", "none", "more names of such tools"),
     undone("skip_sip", &[Text, Texts], "programs of macOS"),
     undone("sip_binaries", &[Text, Texts], "programs of macOS"),
     undone("container", &[Opaque], "the other program's sidecar"),

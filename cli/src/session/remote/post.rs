@@ -1,13 +1,8 @@
-//! One target's pipe: from the proxy through the engine, the keeper and the API server to the
-//! agent. When it breaks, another one is made.
+//! One target's pipe: from the proxy through the keeper and the API server to the agent. When it breaks, another one is made.
 
-use std::io;
 use std::time::{Duration, Instant};
 
-use bollard::container::LogOutput;
-use futures_util::StreamExt;
 use mirrord_protocol::control::TargetIndex;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -16,16 +11,13 @@ use super::Context;
 use super::agents::{NoAgent, Staffed};
 use crate::cluster::agent::{Place, Site};
 use crate::cluster::forward::Forward;
-use crate::engine::exec::{self, ProxyPipe};
 use crate::failure::Failure;
+use crate::session::carry::carry;
+use crate::session::door::Door;
 use crate::session::events::Event;
 
 /// Between attempts to make a pipe.
 const RETRY: Duration = Duration::from_millis(200);
-/// What is read from the API server at once.
-const CHUNK: usize = 256 << 10;
-/// What the engine has ready goes to the API server at once, up to so many of its frames.
-const BATCH: usize = 16;
 
 /// Who stands at a post; nobody for a while when a pod goes.
 pub type Assignment = watch::Sender<Option<Place>>;
@@ -49,11 +41,10 @@ pub struct Guard {
 impl Guard {
     /// Does so until the post is closed.
     pub async fn run(mut self) {
-        let mut sidecar = self.context.sidecar.clone();
-        let Ok(sidecar) = sidecar.wait_for(Option::is_some).await.map(|id| id.clone()) else {
+        let mut door = self.context.door.clone();
+        let Ok(Some(door)) = door.wait_for(Option::is_some).await.map(|door| door.clone()) else {
             return;
         };
-        let sidecar = sidecar.unwrap_or_default();
         let mut troubled: Option<Instant> = None;
         loop {
             let Ok(post) = self.assigned.wait_for(Option::is_some).await.map(|post| post.clone())
@@ -64,7 +55,7 @@ impl Guard {
             let mut assigned = self.assigned.clone();
             assigned.mark_unchanged();
             let led = tokio::select! {
-                led = self.lead(&sidecar, &post) => led,
+                led = self.lead(&door, &post) => led,
                 changed = assigned.changed() => match changed {
                     Ok(()) => continue,
                     Err(_) => return,
@@ -86,7 +77,7 @@ impl Guard {
     }
 
     /// Makes a pipe and carries bytes until it breaks.
-    async fn lead(&self, sidecar: &str, post: &Place) -> Result<(), Trouble> {
+    async fn lead(&self, door: &Door, post: &Place) -> Result<(), Trouble> {
         let agents = &self.context.agents;
         let Staffed { site, again, .. } = agents.site(post).await?;
         if again {
@@ -101,8 +92,7 @@ impl Guard {
             Place::Beside(target) => Some(target.container_id.as_str()),
             Place::Alone { .. } => None,
         };
-        let pipe = exec::proxy_pipe(&self.context.engine, sidecar, self.index, container).await;
-        let pipe = pipe.map_err(|error| Trouble::Fatal(error.into()))?;
+        let pipe = door.open(self.index, container).await.map_err(Trouble::Fatal)?;
         let began = Instant::now();
         let end = carry(forward, pipe).await;
         let brief = began.elapsed() < RETRY;
@@ -155,42 +145,4 @@ fn gone(grace: Duration, reason: String) -> Failure {
          longer cuts",
     );
     if reason.is_empty() { failure } else { failure.because(reason) }
-}
-
-/// Carries bytes both ways until one side ends.
-async fn carry(forward: Forward, pipe: ProxyPipe) -> io::Result<()> {
-    let (mut from_agent, mut to_agent) = tokio::io::split(forward);
-    let ProxyPipe { output, mut input } = pipe;
-    let mut output = output.ready_chunks(BATCH);
-    let up = async {
-        while let Some(chunks) = output.next().await {
-            for chunk in chunks {
-                match chunk.map_err(io::Error::other)? {
-                    LogOutput::StdErr { message } => {
-                        let words = String::from_utf8_lossy(&message).trim().to_owned();
-                        return Err(io::Error::other(words));
-                    }
-                    chunk => to_agent.write_all(&chunk.into_bytes()).await?,
-                }
-            }
-            to_agent.flush().await?;
-        }
-        Ok(())
-    };
-    let down = async {
-        let mut buffer = vec![0; CHUNK];
-        loop {
-            match from_agent.read(&mut buffer).await? {
-                0 => return Ok(()),
-                length => {
-                    input.write_all(&buffer[..length]).await?;
-                    input.flush().await?;
-                }
-            }
-        }
-    };
-    tokio::select! {
-        end = up => end,
-        end = down => end,
-    }
 }

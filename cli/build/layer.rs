@@ -1,0 +1,68 @@
+//! The preload library: no standard library, and of libc only names that every libc has, without
+//! versions. For that it is linked against stubs, which have the names of the real ones.
+
+use std::error::Error;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::nested::Nested;
+
+const FOLDER: &str = "layer-target";
+const FILE: &str = "libmirrord_layer.so";
+/// musl's loader takes both names for itself.
+const STUBS: &[(&str, &str)] = &[("libc", "libc.so.6"), ("libdl", "libdl.so.2")];
+
+const FLAGS: &[&str] = &[
+    "-Ctarget-feature=-crt-static",
+    "-Crelocation-model=pic",
+    // A thread that is cancelled in a hooked call is unwound through the hook.
+    "-Cforce-unwind-tables=yes",
+    "-Clink-arg=-nostartfiles",
+    "-Clink-arg=-nostdlib",
+    // Nothing but what the stubs have, and nothing that panics, see layer/src/panic.rs.
+    "-Clink-arg=-Wl,-z,defs",
+    "-Clink-arg=-Wl,-z,now",
+    "-Clink-arg=-Wl,--build-id=none",
+    "-Clink-arg=-Wl,--hash-style=gnu",
+    "-Clink-arg=-Wl,-soname,libmirrord_layer.so",
+    "-Clink-arg=-Wl,--no-as-needed",
+    "-Clink-arg=-lc",
+    "-Clink-arg=-ldl",
+];
+
+/// Builds it, and says where it is.
+pub fn build(nested: &Nested) -> Result<PathBuf, Box<dyn Error>> {
+    for source in ["Cargo.toml", "src", "stubs"] {
+        println!("cargo::rerun-if-changed=../layer/{source}");
+    }
+    for source in ["../protocol/src/layer.rs", "../protocol/src/layer"] {
+        println!("cargo::rerun-if-changed={source}");
+    }
+    let stubs = nested.out.join("layer-stubs");
+    fs::create_dir_all(&stubs)?;
+    for (name, soname) in STUBS {
+        stub(&stubs, name, soname)?;
+    }
+    let mut flags: Vec<String> = FLAGS.iter().map(ToString::to_string).collect();
+    flags.push(format!("-Clink-arg=-L{}", stubs.display()));
+    let words = ["rustc", "--package", "mirrord-layer", "--lib", "--crate-type", "cdylib"];
+    let more = ["--features", "preload", "--profile", "layer"];
+    nested.run(FOLDER, &[&words[..], &more].concat(), &flags)?;
+    let file = nested.out.join(FILE);
+    fs::copy(nested.made(FOLDER, "layer", FILE), &file)?;
+    Ok(file)
+}
+
+/// Makes a library that has names and nothing behind them.
+fn stub(folder: &Path, name: &str, soname: &str) -> Result<(), Box<dyn Error>> {
+    let status = Command::new("cc")
+        .args(["-shared", "-nostdlib", &format!("-Wl,-soname,{soname}"), "-o"])
+        .arg(folder.join(format!("{name}.so")))
+        .arg(format!("../layer/stubs/{name}.s"))
+        .status()?;
+    if !status.success() {
+        return Err(format!("cc cannot make {soname}: {status}").into());
+    }
+    Ok(())
+}

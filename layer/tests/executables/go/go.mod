@@ -1,0 +1,3 @@
+module executables
+
+go 1.19

@@ -1,0 +1,266 @@
+//! One question of a process: received with its descriptor, answered with one.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use mirrord_protocol::layer::{
+    ADDRESS_LEN, Cause, DecodeError, KEY_LEN, MAX_PAYLOAD, REQUEST_LEN, Reply, Request, Status,
+};
+use rustix::cmsg_space;
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+};
+use tokio::io::{AsyncReadExt, Interest};
+use tokio::net::UnixStream;
+
+/// Who does not read the answer is not waited for.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Why a question came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CallError {
+    /// The socket failed.
+    #[error("the connection of a process failed")]
+    Socket(#[from] io::Error),
+    /// It was closed before all was said.
+    #[error("a question broke off")]
+    Cut,
+    /// Nothing came in time, or the answer was not read.
+    #[error("a process was silent for too long")]
+    Silent,
+    /// The key is wrong.
+    #[error("somebody asked who is not of this session")]
+    Stranger,
+    /// The bytes make no sense.
+    #[error("a question makes no sense")]
+    Decode(#[from] DecodeError),
+}
+
+/// A question that waits for its answer.
+#[derive(Debug)]
+pub(crate) struct Call {
+    pub(crate) request: Request,
+    pub(crate) descriptor: Option<OwnedFd>,
+    socket: UnixStream,
+}
+
+/// What a process hears.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    reply: Reply,
+    payload: Vec<u8>,
+    descriptor: Option<OwnedFd>,
+}
+
+impl Answer {
+    /// Done, with this value.
+    pub(crate) fn done(value: u32) -> Self {
+        Self::of(Reply::new(Status::Done, value))
+    }
+
+    /// Not our concern.
+    pub(crate) fn direct() -> Self {
+        Self::of(Reply::new(Status::Direct, 0))
+    }
+
+    /// Refused with this errno.
+    pub(crate) fn refused(errno: i32) -> Self {
+        Self::of(Reply::new(Status::Refused, errno.unsigned_abs()))
+    }
+
+    /// A name has no answer.
+    pub(crate) fn unknown(cause: Cause) -> Self {
+        Self::of(Reply::new(Status::Refused, cause as u32))
+    }
+
+    /// Refused with the errno of a system call that failed.
+    pub(crate) fn failed(error: &io::Error) -> Self {
+        Self::refused(error.raw_os_error().unwrap_or(nix::libc::EIO))
+    }
+
+    /// Done, with bytes; those that are too many can't be carried.
+    pub(crate) fn payload(payload: Vec<u8>) -> Self {
+        match u32::try_from(payload.len()) {
+            Ok(len) if payload.len() <= MAX_PAYLOAD => {
+                let reply = Reply { payload: len, ..Reply::new(Status::Done, 0) };
+                Self { payload, ..Self::of(reply) }
+            }
+            _ => Self::unknown(Cause::Failed),
+        }
+    }
+
+    /// With a port.
+    pub(crate) fn at(mut self, port: u16) -> Self {
+        self.reply.port = port;
+        self
+    }
+
+    /// With a descriptor.
+    pub(crate) fn with(mut self, descriptor: OwnedFd) -> Self {
+        self.descriptor = Some(descriptor);
+        self
+    }
+
+    fn of(reply: Reply) -> Self {
+        Self { reply, payload: Vec::new(), descriptor: None }
+    }
+}
+
+impl Call {
+    /// Reads a question that shows the key.
+    pub(crate) async fn receive(
+        socket: UnixStream,
+        key: &[u8; KEY_LEN],
+    ) -> Result<Self, CallError> {
+        let (mut bytes, mut len, mut descriptor) = ([0; REQUEST_LEN], 0, None);
+        while len < REQUEST_LEN {
+            let room = &mut bytes[len..];
+            let read = socket.async_io(Interest::READABLE, || receive_some(&socket, room)).await?;
+            if read.len == 0 {
+                return Err(CallError::Cut);
+            }
+            len += read.len;
+            descriptor = descriptor.or(read.descriptor);
+        }
+        let (shown, request) = Request::decode(&bytes)?;
+        if !is_same(&shown, key) {
+            return Err(CallError::Stranger);
+        }
+        Ok(Self { request, descriptor, socket })
+    }
+
+    /// Answers, and closes the connection.
+    pub(crate) async fn answer(self, answer: Answer) -> Result<(), CallError> {
+        self.say(&answer).await
+    }
+
+    /// Answers, and waits for the address that the process then sends; an error if it never does.
+    pub(crate) async fn converse(mut self, answer: Answer) -> Result<[u8; ADDRESS_LEN], CallError> {
+        self.say(&answer).await?;
+        let mut address = [0; ADDRESS_LEN];
+        let read = tokio::time::timeout(PATIENCE, self.socket.read_exact(&mut address)).await;
+        match read.map_err(|_| CallError::Silent)? {
+            Ok(_) => Ok(address),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(CallError::Cut),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn say(&self, answer: &Answer) -> Result<(), CallError> {
+        let mut bytes = answer.reply.encode().to_vec();
+        bytes.extend_from_slice(&answer.payload);
+        let said = tokio::time::timeout(PATIENCE, self.send(&bytes, answer.descriptor.as_ref()));
+        Ok(said.await.map_err(|_| CallError::Silent)??)
+    }
+
+    async fn send(&self, mut bytes: &[u8], mut descriptor: Option<&OwnedFd>) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let sent = self
+                .socket
+                .async_io(Interest::WRITABLE, || send_some(&self.socket, bytes, descriptor));
+            bytes = &bytes[sent.await?..];
+            descriptor = None;
+        }
+        Ok(())
+    }
+}
+
+struct Part {
+    len: usize,
+    descriptor: Option<OwnedFd>,
+}
+
+fn receive_some(from: &UnixStream, room: &mut [u8]) -> io::Result<Part> {
+    let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
+    let message = recvmsg(from, &mut [IoSliceMut::new(room)], &mut control, flags)?;
+    let mut rights = control.drain().filter_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
+        _ => None,
+    });
+    let descriptor = rights.next().and_then(|mut descriptors| descriptors.next());
+    Ok(Part { len: message.bytes, descriptor })
+}
+
+fn send_some(to: &UnixStream, bytes: &[u8], descriptor: Option<&OwnedFd>) -> io::Result<usize> {
+    let descriptors = descriptor.map(AsFd::as_fd);
+    let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(1))];
+    let mut rights = SendAncillaryBuffer::new(&mut space);
+    if let Some(descriptor) = &descriptors {
+        rights.push(SendAncillaryMessage::ScmRights(std::slice::from_ref(descriptor)));
+    }
+    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    Ok(sendmsg(to, &[IoSlice::new(bytes)], &mut rights, flags)?)
+}
+
+/// Takes as long whatever differs.
+fn is_same(a: &[u8; KEY_LEN], b: &[u8; KEY_LEN]) -> bool {
+    let differing = a.iter().zip(b).fold(0, |differing, (a, b)| differing | (a ^ b));
+    std::hint::black_box(differing) == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsRawFd;
+
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+
+    const KEY: [u8; KEY_LEN] = [7; KEY_LEN];
+
+    #[tokio::test]
+    async fn a_question_in_pieces_is_put_together() {
+        let (mut app, proxy) = UnixStream::pair().unwrap();
+        let bytes = Request::Listen { fake: 4711 }.encode(&KEY);
+        let receiving = tokio::spawn(async move { Call::receive(proxy, &KEY).await });
+        for part in bytes.chunks(100) {
+            app.write_all(part).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        let call = receiving.await.unwrap().unwrap();
+        assert_eq!(call.request, Request::Listen { fake: 4711 });
+        call.answer(Answer::done(5).at(80)).await.unwrap();
+        let mut reply = [0; mirrord_protocol::layer::REPLY_LEN];
+        app.read_exact(&mut reply).await.unwrap();
+        let expected = Reply { port: 80, ..Reply::new(Status::Done, 5) };
+        assert_eq!(Reply::decode(&reply).unwrap(), expected);
+    }
+
+    #[tokio::test]
+    async fn descriptors_travel_both_ways() {
+        let (app, proxy) = UnixStream::pair().unwrap();
+        let file = OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
+        app.writable().await.unwrap();
+        assert_eq!(send_some(&app, &Request::Exec.encode(&KEY), Some(&file)).unwrap(), REQUEST_LEN);
+        let mut call = Call::receive(proxy, &KEY).await.unwrap();
+        let received = call.descriptor.take().unwrap();
+        assert_ne!(received.as_raw_fd(), file.as_raw_fd());
+        call.answer(Answer::done(0).with(received)).await.unwrap();
+        app.readable().await.unwrap();
+        let mut reply = [0; 64];
+        let part = receive_some(&app, &mut reply).unwrap();
+        assert!(part.descriptor.is_some());
+        assert_eq!(part.len, mirrord_protocol::layer::REPLY_LEN);
+    }
+
+    #[tokio::test]
+    async fn who_shows_another_key_or_no_question_is_turned_away() {
+        let turned_away = async |bytes: &[u8]| {
+            let (mut app, proxy) = UnixStream::pair().unwrap();
+            app.write_all(bytes).await.unwrap();
+            drop(app);
+            Call::receive(proxy, &KEY).await.unwrap_err().to_string()
+        };
+        let stranger = turned_away(&Request::Map.encode(&[8; KEY_LEN])).await;
+        assert_eq!(stranger, "somebody asked who is not of this session");
+        let mut nonsense = Request::Map.encode(&KEY);
+        nonsense[KEY_LEN] = 0xff;
+        assert_eq!(turned_away(&nonsense).await, "a question makes no sense");
+        assert_eq!(turned_away(&KEY).await, "a question broke off");
+    }
+}
