@@ -39,6 +39,7 @@ test:
 	@$(MAKE) --no-print-directory build build-tests
 	tests/engine
 	tests/images
+	tests/layer-apps
 	cargo test -p mirrord-tests --no-fail-fast
 
 test-cluster: build build-tests

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!  test ──► Lab ──► networks, containers     (an engine that answers on DOCKER_HOST)
-//!   │        └────► Mirrord ──► session ──► Probe in the app container
+//!   │        ├────► Mirrord ──► session ──► Probe in the app container
+//!   │        └────► Exec ─────► session ──► Probe, or any program of the toolbox, on this machine
 //!   ├──────► Cluster ──► namespaces, workloads   (the cluster of KUBECONFIG)
 //!   └──────► Probe: asks a container over its stdin, reads JSON lines from its stdout
 //! ```
@@ -12,6 +13,7 @@
 pub mod bench;
 pub mod cluster;
 pub mod docker;
+pub mod exec;
 pub mod lab;
 pub mod leftovers;
 pub mod mirrord;
@@ -21,4 +23,5 @@ pub mod remote;
 pub mod scene;
 pub mod skip;
 pub mod terminal;
+pub mod toolbox;
 pub mod wait;

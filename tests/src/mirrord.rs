@@ -154,21 +154,34 @@ pub struct Finished {
 /// A running `mirrord`.
 pub struct Session<'lab> {
     lab: &'lab Lab,
-    /// The app's container.
+    /// The app's container, or what a test calls the app that has none.
     pub name: String,
     /// The command itself.
     pub child: Child,
+    contained: bool,
     probe: Option<Probe>,
     stdout: Captured,
     stderr: Captured,
 }
 
 impl<'lab> Session<'lab> {
-    fn new(lab: &'lab Lab, name: String, mut child: Child, probe: Option<Probe>) -> Self {
+    fn new(lab: &'lab Lab, name: String, child: Child, probe: Option<Probe>) -> Self {
         lab.adopt(&name);
+        let mut session = Self::of_process(lab, name, child, probe);
+        session.contained = true;
+        session
+    }
+
+    /// One whose app is a process of this machine.
+    pub(crate) fn of_process(
+        lab: &'lab Lab,
+        name: String,
+        mut child: Child,
+        probe: Option<Probe>,
+    ) -> Self {
         let stdout = Captured::of(child.stdout.take());
         let stderr = Captured::of(child.stderr.take());
-        Self { lab, name, child, probe, stdout, stderr }
+        Self { lab, name, child, contained: false, probe, stdout, stderr }
     }
 
     /// The probe that runs as the app.
@@ -193,7 +206,7 @@ impl<'lab> Session<'lab> {
     }
 
     /// What it has said to its end, if that has come; else so far.
-    fn last_words(&self) -> String {
+    pub(crate) fn last_words(&self) -> String {
         self.stderr.whole().unwrap_or_else(|_| self.stderr.text())
     }
 
@@ -281,7 +294,8 @@ impl Drop for Session<'_> {
         match &self.probe {
             Some(probe) => probe.close(),
             // A server as process 1 need not heed SIGTERM.
-            None => drop(self.lab.docker.run(&["kill", &self.name])),
+            None if self.contained => drop(self.lab.docker.run(&["kill", &self.name])),
+            None => drop(self.signal(Signal::SIGTERM)),
         }
         drop(self.child.stdin.take());
         for signal in [Signal::SIGTERM, Signal::SIGKILL] {

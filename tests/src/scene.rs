@@ -3,6 +3,7 @@
 use anyhow::Result;
 use serde_json::Value;
 
+use crate::exec::Exec;
 use crate::lab::{Container, Lab};
 use crate::mirrord::Mirrord;
 use crate::remote::Probe;
@@ -49,6 +50,12 @@ impl<'lab> Scene<'lab> {
     #[must_use]
     pub fn mirrord(&self) -> Mirrord<'lab> {
         Mirrord::new(self.lab, &self.target.target())
+    }
+
+    /// A `mirrord exec` in the target's place.
+    #[must_use]
+    pub fn exec(&self) -> Exec<'lab> {
+        Exec::new(self.lab, &self.target.target())
     }
 
     /// What the client asks.

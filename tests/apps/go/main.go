@@ -1,13 +1,15 @@
-// A static Go program: no libc, its own resolver, its own system calls.
+// A Go program: its own system calls, and, where it is linked statically, its own resolver.
 //
 //	app serve ADDR NAME     answers HTTP with the name and the client's address
 //	app get URL             prints the answer's body
+//	app dial ADDR…          prints what connections come to
 //	app resolve NAME        prints the addresses
 //	app txt NAME            prints the TXT records
 package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -15,6 +17,7 @@ import (
 	"os"
 	"sort"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -33,6 +36,11 @@ func run(args []string) error {
 		return serve(args[1], args[2])
 	case len(args) == 2 && args[0] == "get":
 		return get(ctx, args[1])
+	case len(args) >= 2 && args[0] == "dial":
+		for _, address := range args[1:] {
+			fmt.Println(address, dial(ctx, address))
+		}
+		return nil
 	case len(args) == 2 && args[0] == "resolve":
 		addresses, err := net.DefaultResolver.LookupHost(ctx, args[1])
 		sort.Strings(addresses)
@@ -43,11 +51,31 @@ func run(args []string) error {
 		fmt.Println(strings.Join(records, " "))
 		return err
 	}
-	return fmt.Errorf("app serve ADDR NAME | get URL | resolve NAME | txt NAME")
+	return fmt.Errorf("app serve ADDR NAME | get URL | dial ADDR… | resolve NAME | txt NAME")
+}
+
+func dial(ctx context.Context, address string) string {
+	var dialer net.Dialer
+	connection, err := dialer.DialContext(ctx, "tcp", address)
+	var code syscall.Errno
+	if errors.As(err, &code) {
+		return code.Error()
+	}
+	if err != nil {
+		return err.Error()
+	}
+	defer connection.Close()
+	local, _, _ := net.SplitHostPort(connection.LocalAddr().String())
+	return local + " " + connection.RemoteAddr().String()
 }
 
 func serve(address, name string) error {
-	return http.ListenAndServe(address, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("listening %s\n", listener.Addr())
+	return http.Serve(listener, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		local := r.Context().Value(http.LocalAddrContextKey)
 		fmt.Printf("request %s\n", r.RemoteAddr)
 		fmt.Fprintf(w, "{\"name\":%q,\"peer\":%q,\"local\":%q}\n", name, r.RemoteAddr, local)

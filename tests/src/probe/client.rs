@@ -110,7 +110,9 @@ fn read_answer(mut stream: TcpStream, verb: &str) -> Reply {
     stream.set_read_timeout(Some(PATIENCE))?;
     let (local, peer) = (stream.local_addr()?, stream.peer_addr()?);
     if let Some(path) = verb.strip_prefix("http ") {
-        write!(stream, "GET {path} HTTP/1.1\r\nhost: probe\r\nconnection: close\r\n\r\n")?;
+        // All at once: some servers read once.
+        let request = format!("GET {path} HTTP/1.1\r\nhost: probe\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes())?;
     } else {
         stream.write_all(format!("{verb}\n").as_bytes())?;
     }

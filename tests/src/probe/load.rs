@@ -26,6 +26,7 @@ pub fn run(world: &World, command: &str, words: &[&str]) -> Reply {
         ("many", [address, count]) => many(address, usize::try_from(number(count)?).unwrap_or(1)),
         ("latency", [address, count]) => latency(address, number(count)?),
         ("rate", [address, seconds, workers]) => rate(address, number(seconds)?, number(workers)?),
+        ("burst", [address, count]) => burst(address, number(count)?),
         ("idle", [address, count]) => idle(world, address, number(count)?),
         _ => Err(misuse(format!("{command}: wrong arguments {words:?}"))),
     }
@@ -71,6 +72,18 @@ fn pour(address: &str, count: u64) -> Reply {
     let start = Instant::now();
     let bytes = server::discard(&mut stream)?;
     Ok(json!({ "bytes": bytes, "seconds": start.elapsed().as_secs_f64() }))
+}
+
+/// One connection after the other, each of a single byte and closed at once; where each came from.
+fn burst(address: &str, count: u64) -> Reply {
+    let address = address_of(address)?;
+    let mut locals = Vec::new();
+    for _ in 0..count {
+        let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+        stream.write_all(b"x")?;
+        locals.push(stream.local_addr()?.to_string());
+    }
+    Ok(json!({ "locals": locals }))
 }
 
 /// All open at the same time before the first one talks.

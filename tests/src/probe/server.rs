@@ -35,12 +35,14 @@ const BUFFER: usize = 64 * 1024;
 #[derive(Default)]
 pub struct Servers(Mutex<HashMap<String, Socket>>);
 
-/// `serve tcp|quiet|http|udp|keep ADDRESS [NAME]`.
+const USAGE: &str = "serve tcp|quiet|http|tokio|udp|keep ADDRESS [NAME]";
+
+/// `serve tcp|quiet|http|tokio|udp|keep ADDRESS [NAME]`.
 pub fn serve(world: &World, words: &[&str]) -> Reply {
     let (kind, address, name) = match *words {
         [kind, address] => (kind, address, ""),
         [kind, address, name] => (kind, address, name),
-        _ => return Err(misuse("serve tcp|quiet|http|udp|keep ADDRESS [NAME]")),
+        _ => return Err(misuse(USAGE)),
     };
     let wanted: SocketAddr = address.parse().map_err(|_| misuse("not an address"))?;
     if kind == "udp" {
@@ -55,7 +57,8 @@ pub fn serve(world: &World, words: &[&str]) -> Reply {
         "quiet" => spawn(move || accept(&listener, false, move |stream| converse(stream, &name))),
         "http" => spawn(move || accept(&listener, true, move |stream| answer_http(stream, &name))),
         "keep" => spawn(move || keep(&listener)),
-        _ => return Err(misuse("serve tcp|quiet|http|udp|keep ADDRESS [NAME]")),
+        "tokio" => spawn(move || accept_in_tokio(listener, &name)),
+        _ => return Err(misuse(USAGE)),
     }?;
     Ok(json!({ "listening": local }))
 }
@@ -108,6 +111,28 @@ where
         if let Err(error) = started {
             Line::event("error", describe(&error)).print();
         }
+    }
+}
+
+/// The same as `http`, with the accept of an async runtime.
+fn accept_in_tokio(listener: TcpListener, name: &str) {
+    let served = || -> io::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+        listener.set_nonblocking(true)?;
+        runtime.block_on(async {
+            let listener = tokio::net::TcpListener::from_std(listener)?;
+            loop {
+                let (stream, peer) = listener.accept().await?;
+                Line::event("accept", json!({ "peer": peer })).print();
+                let stream = stream.into_std()?;
+                stream.set_nonblocking(false)?;
+                let name = name.to_owned();
+                spawn(move || drop(answer_http(stream, &name)))?;
+            }
+        })
+    };
+    if let Err(error) = served() {
+        Line::event("error", describe(&error)).print();
     }
 }
 
