@@ -148,10 +148,10 @@ pub fn subnet(ip: &str, prefix: u8) -> Subnet {
     Subnet { address: address(ip), prefix }
 }
 
-/// Waits until something can be read.
+/// Waits until something can be read: a SYN that was lost is sent again after 1 s, then after 3 s.
 pub fn wait(socket: &impl AsFd) -> bool {
     let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
-    poll(&mut fds, PollTimeout::from(2000_u16)).unwrap() > 0
+    poll(&mut fds, PollTimeout::from(5000_u16)).unwrap() > 0
 }
 
 /// Accepts one connection, which then blocks.
