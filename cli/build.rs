@@ -4,6 +4,8 @@
 
 #[path = "build/blob.rs"]
 mod blob;
+#[path = "build/frida.rs"]
+mod frida;
 #[path = "build/layer.rs"]
 mod layer;
 #[path = "build/nested.rs"]
@@ -16,11 +18,13 @@ use std::error::Error;
 use nested::Nested;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    for source in ["../Cargo.toml", "build.rs", "build"] {
+    let layer = ["../layer/Cargo.toml", "../layer/src", "../layer/stubs"];
+    let protocol = ["../protocol/src/layer.rs", "../protocol/src/layer"];
+    for source in ["../Cargo.toml", "build.rs", "build"].iter().chain(&layer).chain(&protocol) {
         println!("cargo::rerun-if-changed={source}");
     }
     let nested = Nested::of_environment()?;
     starter::build(&nested)?;
-    layer::build(&nested)?;
+    if frida::is_wanted() { frida::build(&nested) } else { layer::build(&nested) }?;
     blob::build(&nested).map(drop)
 }

@@ -8,8 +8,9 @@ use std::process::Command;
 
 use crate::nested::Nested;
 
-const FOLDER: &str = "layer-target";
-const FILE: &str = "libmirrord_layer.so";
+/// Where it is built, and what it is called.
+pub const FOLDER: &str = "layer-target";
+pub const FILE: &str = "libmirrord_layer.so";
 /// musl's loader takes both names for itself.
 const STUBS: &[(&str, &str)] = &[("libc", "libc.so.6"), ("libdl", "libdl.so.2")];
 
@@ -33,12 +34,6 @@ const FLAGS: &[&str] = &[
 
 /// Builds it, and says where it is.
 pub fn build(nested: &Nested) -> Result<PathBuf, Box<dyn Error>> {
-    for source in ["Cargo.toml", "src", "stubs"] {
-        println!("cargo::rerun-if-changed=../layer/{source}");
-    }
-    for source in ["../protocol/src/layer.rs", "../protocol/src/layer"] {
-        println!("cargo::rerun-if-changed={source}");
-    }
     let stubs = nested.out.join("layer-stubs");
     fs::create_dir_all(&stubs)?;
     for (name, soname) in STUBS {

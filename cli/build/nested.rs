@@ -43,6 +43,18 @@ impl Nested {
         words: &[&str],
         flags: &[String],
     ) -> Result<(), Box<dyn Error>> {
+        // All it needs is needed by this crate as well, and so is already here.
+        self.run_with(folder, &[words, &["--offline"]].concat(), flags, &[])
+    }
+
+    /// The same with variables, and with dependencies that this crate may not have.
+    pub fn run_with(
+        &self,
+        folder: &str,
+        words: &[&str],
+        flags: &[String],
+        variables: &[(&str, String)],
+    ) -> Result<(), Box<dyn Error>> {
         let folder = self.out.join(folder);
         let mut cargo = Command::new(&self.cargo);
         cargo
@@ -50,11 +62,12 @@ impl Nested {
             .args(["--quiet", "--manifest-path", "../Cargo.toml", "--target"])
             .arg(&self.target)
             .arg("--target-dir")
-            .arg(&folder)
-            // All it needs is needed by this crate as well, and so is already here.
-            .arg("--offline");
+            .arg(&folder);
         for name in NOT_HANDED_ON {
             cargo.env_remove(name);
+        }
+        for (name, value) in variables {
+            cargo.env(name, value);
         }
         // Also where the user's configuration shares one folder: the outer build has it locked.
         cargo.env("CARGO_BUILD_BUILD_DIR", &folder);

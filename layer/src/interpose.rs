@@ -1,12 +1,15 @@
-//! The exported symbols, which a program finds before libc's, and libc's behind them.
+//! What stands in for libc's functions, each by its symbol (see `table`), and libc's behind them.
 
 #[macro_use]
 mod original;
 
-mod exec;
-mod misc;
+pub mod exec;
+pub mod misc;
 pub mod names;
-mod sockets;
+pub mod sockets;
 
+#[cfg(feature = "frida")]
+pub use exec::{lists, shell, spawn};
+#[cfg(feature = "frida")]
+pub use names::{hosts, resolver, reverse, system};
 pub use original::{Original, errno, set_errno};
-pub use sockets::Libc;

@@ -1,7 +1,7 @@
 //! What is loaded into a process so that its sockets and names are those of the target.
 //!
 //! ```text
-//!  start ── patch, go            interpose: the exported symbols      Go's and a static program's
+//!  start ── engine, patch, go    interpose: the rows of the table     Go's and a static program's
 //!    │                             │            │          │          system calls
 //!    ▼                             ▼            ▼          ▼               │
 //!  settings                     detours ◄──── exec       names             │
@@ -13,13 +13,17 @@
 //!
 //! Nothing is remembered by descriptor, nothing is locked, nothing is allocated, nothing panics.
 
-#![cfg_attr(all(not(test), any(feature = "preload", feature = "blob")), no_std)]
+#![cfg_attr(
+    all(not(test), any(feature = "preload", feature = "blob"), not(feature = "frida")),
+    no_std
+)]
 #![allow(unsafe_code)]
 
 pub mod address;
 #[cfg(all(feature = "blob", target_arch = "x86_64", not(test)))]
 mod blob;
 pub mod detours;
+pub mod engine;
 pub mod exec;
 pub mod go;
 #[cfg(all(feature = "preload", not(test)))]
@@ -27,7 +31,7 @@ pub mod go;
 pub mod interpose;
 pub mod names;
 pub mod page;
-#[cfg(all(any(feature = "preload", feature = "blob"), not(test)))]
+#[cfg(all(any(feature = "preload", feature = "blob"), not(feature = "frida"), not(test)))]
 mod panic;
 pub mod patch;
 pub mod proxy;
@@ -35,3 +39,4 @@ pub mod settings;
 #[cfg(all(feature = "preload", not(test)))]
 mod start;
 pub mod sys;
+pub mod table;

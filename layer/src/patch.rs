@@ -1,5 +1,6 @@
 //! Functions of the executable itself that are replaced in memory, before the program runs: those
-//! that make system calls without libc, which no symbol of a library can stand in for.
+//! that make system calls without libc, which no symbol of a library can stand in for. An engine
+//! replaces those that are whole functions; Go's entry, whose second half goes on, gets a jump.
 //!
 //! ```text
 //!   image: its segments in memory ─┬─► uv:  uv__accept4, found by its name
@@ -21,21 +22,45 @@ mod file;
 #[cfg(target_arch = "x86_64")]
 mod image;
 
+use crate::engine::Engine;
+
 /// No build makes more than so many bytes of a function that makes one system call.
 #[cfg(target_arch = "x86_64")]
 const LONGEST_UV: usize = 256;
 
+/// Writes a jump at the beginning of a function, of which nothing is left.
+pub struct Jumps;
+
+#[cfg(target_arch = "x86_64")]
+impl Engine for Jumps {
+    fn replace(&mut self, function: usize, len: usize, with: usize) -> Option<usize> {
+        code::replace(function, len, code::Jump::Rax, with);
+        None
+    }
+}
+
+/// Not on other machines.
+#[cfg(not(target_arch = "x86_64"))]
+impl Engine for Jumps {
+    fn replace(&mut self, _: usize, _: usize, _: usize) -> Option<usize> {
+        None
+    }
+}
+
 /// Replaces what the executable has of them.
 #[cfg(target_arch = "x86_64")]
-pub fn install() {
+pub fn install(engine: &mut impl Engine) {
     let Some(image) = image::Image::of_executable() else { return };
     // libuv 1.35 was the first without the function, 1.38 the first with the other one. To look
     // through all names of an executable takes a while.
     let has_uv = dynamic::Dynamic::of(&image)
         .is_some_and(|dynamic| dynamic.has(b"uv_accept") && !dynamic.has(b"uv_library_shutdown"));
     let Some(file) = file::File::of_executable() else { return };
-    if has_uv && let Some((address, len)) = file.function(b"uv__accept4", LONGEST_UV) {
-        code::replace(&image, address, len, code::Jump::Rax, uv_accept4 as *const () as usize);
+    if has_uv
+        && let Some((address, len)) = file.function(b"uv__accept4", LONGEST_UV)
+        && let Some(place) = image.code_at(address, len)
+    {
+        engine.replace(place, len, uv_accept4 as *const () as usize);
     }
     if file.is_go() {
         enter_go(&image);
@@ -44,7 +69,7 @@ pub fn install() {
 
 /// On other machines: nothing.
 #[cfg(not(target_arch = "x86_64"))]
-pub fn install() {}
+pub fn install(_: &mut impl Engine) {}
 
 #[cfg(target_arch = "x86_64")]
 fn enter_go(image: &image::Image) {
@@ -58,7 +83,7 @@ fn enter_go(image: &image::Image) {
     let Some(entry) = found else { return };
     crate::go::resume_at(entry);
     let to = crate::go::address();
-    code::replace_at(image, entry, golang::ROOM, code::Jump::Rdx, to);
+    code::replace(entry, golang::ROOM, code::Jump::Rdx, to);
 }
 
 /// What libuv's function does: accept4(2), with `errno` as libc's `syscall` leaves it.

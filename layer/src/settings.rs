@@ -6,6 +6,8 @@ use core::sync::atomic::{AtomicU8, Ordering};
 
 use mirrord_protocol::layer::{KEY_LEN, LAYER_FILE, LAYER_VARIABLE};
 
+use crate::engine::is_quiet;
+
 /// The longest name of an abstract unix socket (unix(7)).
 const LONGEST_NAME: usize = 107;
 /// The longest path of the library that is kept.
@@ -124,8 +126,11 @@ const READY: u8 = 2;
 const ABSENT: u8 = 3;
 
 /// What the environment says, if it says so; while another thread reads it for the first time,
-/// nothing.
+/// nothing, and nothing to the C library at work for a hook.
 pub fn settings() -> Option<&'static Settings> {
+    if is_quiet() {
+        return None;
+    }
     let mut state = STATE.load(Ordering::Acquire);
     if state == UNKNOWN {
         state = decide();

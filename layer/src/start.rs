@@ -1,7 +1,7 @@
 //! The first thing that runs: before the program, and before any thread of it.
 
 use crate::interpose::names::is_glibc;
-use crate::{patch, settings::settings};
+use crate::{engine, settings::settings};
 
 #[used]
 #[unsafe(link_section = ".init_array")]
@@ -9,7 +9,7 @@ static START: extern "C" fn() = start;
 
 extern "C" fn start() {
     if settings().is_some() {
-        patch::install();
+        engine::install();
         let _ = is_glibc();
     }
 }

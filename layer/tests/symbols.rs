@@ -1,5 +1,8 @@
 //! One library for every libc: what it needs is in all of them.
 
+#[allow(dead_code)]
+#[path = "../../cli/build/frida.rs"]
+mod frida;
 #[path = "../../cli/build/layer.rs"]
 mod layer;
 #[path = "common/library.rs"]
@@ -8,8 +11,11 @@ mod library;
 mod nested;
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::path::Path;
 use std::process::Command;
+
+use mirrord_layer::table::SYMBOLS;
 
 /// Where its loader is: its libc as well.
 const MUSL: &str = "/lib/ld-musl-x86_64.so.1";
@@ -80,4 +86,27 @@ fn it_needs_two_libraries_that_both_libcs_have() {
 fn it_is_small() {
     let bytes = library::library().metadata().expect("a file").len();
     assert!(bytes <= MOST_BYTES, "{bytes}");
+}
+
+#[test]
+fn what_is_exported_are_the_rows_of_the_table() {
+    let exported = defined(library::library());
+    let rows: BTreeSet<String> = SYMBOLS.iter().map(ToString::to_string).collect();
+    assert_eq!(rows.len(), SYMBOLS.len(), "a row stands twice in the table");
+    assert_eq!(exported, rows);
+}
+
+#[test]
+fn a_build_with_gum_says_which_part_of_it_is_missing() {
+    let nothing = frida::devkit(None).expect_err("none is named");
+    assert!(nothing.contains("let MIRRORD_FRIDA_DEVKIT name a folder"), "{nothing}");
+    let folder = tempfile::tempdir().expect("a folder");
+    let devkit = || frida::devkit(Some(folder.path().into()));
+    let library = devkit().expect_err("it is empty");
+    assert!(library.ends_with("which has no libfrida-gum.a"), "{library}");
+    fs::write(folder.path().join("libfrida-gum.a"), "").expect("written");
+    let header = devkit().expect_err("half of it");
+    assert!(header.ends_with("which has no frida-gum.h"), "{header}");
+    fs::write(folder.path().join("frida-gum.h"), "").expect("written");
+    assert!(devkit().expect("whole").is_some());
 }

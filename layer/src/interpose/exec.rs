@@ -1,8 +1,8 @@
 //! Programs that are executed: exec(3), execveat(2), posix_spawn(3).
 
-mod lists;
-mod shell;
-mod spawn;
+pub mod lists;
+pub mod shell;
+pub mod spawn;
 
 use core::ffi::{CStr, c_char, c_int};
 
@@ -28,20 +28,28 @@ fn failed(Errno(errno): Errno) -> c_int {
     -1
 }
 
-#[unsafe(no_mangle)]
-unsafe extern "C" fn execve(path: *const c_char, arguments: Strings, variables: Strings) -> c_int {
+#[cfg_attr(not(feature = "frida"), unsafe(no_mangle))]
+pub(crate) unsafe extern "C" fn execve(
+    path: *const c_char,
+    arguments: Strings,
+    variables: Strings,
+) -> c_int {
     // SAFETY: the caller's.
     failed(unsafe { exec::execute(&Program::at(path), arguments, variables, ROOM) })
 }
 
-#[unsafe(no_mangle)]
-unsafe extern "C" fn execv(path: *const c_char, arguments: Strings) -> c_int {
+#[cfg_attr(not(feature = "frida"), unsafe(no_mangle))]
+pub(crate) unsafe extern "C" fn execv(path: *const c_char, arguments: Strings) -> c_int {
     // SAFETY: the caller's.
     unsafe { execve(path, arguments, environment()) }
 }
 
-#[unsafe(no_mangle)]
-unsafe extern "C" fn fexecve(fd: c_int, arguments: Strings, variables: Strings) -> c_int {
+#[cfg_attr(not(feature = "frida"), unsafe(no_mangle))]
+pub(crate) unsafe extern "C" fn fexecve(
+    fd: c_int,
+    arguments: Strings,
+    variables: Strings,
+) -> c_int {
     if fd < 0 || arguments.is_null() || variables.is_null() {
         return failed(Errno(libc::EINVAL));
     }
@@ -49,8 +57,8 @@ unsafe extern "C" fn fexecve(fd: c_int, arguments: Strings, variables: Strings) 
     failed(unsafe { exec::execute(&Program::open(fd), arguments, variables, ROOM) })
 }
 
-#[unsafe(no_mangle)]
-unsafe extern "C" fn execveat(
+#[cfg_attr(not(feature = "frida"), unsafe(no_mangle))]
+pub(crate) unsafe extern "C" fn execveat(
     folder: c_int,
     path: *const c_char,
     arguments: Strings,
@@ -62,14 +70,18 @@ unsafe extern "C" fn execveat(
     failed(unsafe { exec::execute(&program, arguments, variables, ROOM) })
 }
 
-#[unsafe(no_mangle)]
-unsafe extern "C" fn execvp(name: *const c_char, arguments: Strings) -> c_int {
+#[cfg_attr(not(feature = "frida"), unsafe(no_mangle))]
+pub(crate) unsafe extern "C" fn execvp(name: *const c_char, arguments: Strings) -> c_int {
     // SAFETY: the caller's.
     unsafe { execvpe(name, arguments, environment()) }
 }
 
-#[unsafe(no_mangle)]
-unsafe extern "C" fn execvpe(name: *const c_char, arguments: Strings, variables: Strings) -> c_int {
+#[cfg_attr(not(feature = "frida"), unsafe(no_mangle))]
+pub(crate) unsafe extern "C" fn execvpe(
+    name: *const c_char,
+    arguments: Strings,
+    variables: Strings,
+) -> c_int {
     type Original = unsafe extern "C" fn(*const c_char, Strings, Strings) -> c_int;
     let original = original!(execvpe: Original);
     let mut room = [0; search::LONGEST];

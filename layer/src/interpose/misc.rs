@@ -13,8 +13,8 @@ type Function = unsafe extern "C" fn(c_long, usize, usize, usize, usize, usize, 
 /// call that makes a process returns twice.
 #[cfg(target_arch = "x86_64")]
 #[unsafe(naked)]
-#[unsafe(no_mangle)]
-unsafe extern "C" fn syscall() {
+#[cfg_attr(not(feature = "frida"), unsafe(no_mangle))]
+pub(crate) unsafe extern "C" fn syscall() {
     core::arch::naked_asm!(
         "push rdi",
         "push rsi",
@@ -39,8 +39,8 @@ unsafe extern "C" fn syscall() {
 /// As above.
 #[cfg(target_arch = "aarch64")]
 #[unsafe(naked)]
-#[unsafe(no_mangle)]
-unsafe extern "C" fn syscall() {
+#[cfg_attr(not(feature = "frida"), unsafe(no_mangle))]
+pub(crate) unsafe extern "C" fn syscall() {
     core::arch::naked_asm!(
         "stp x29, x30, [sp, #-80]!",
         "stp x0, x1, [sp, #16]",
@@ -158,8 +158,8 @@ unsafe fn answer(number: c_long, arguments: [usize; 6]) -> Option<isize> {
 
 macro_rules! refused {
     ($($name:ident($($argument:ident: $kind:ty),+);)+) => {$(
-        #[unsafe(no_mangle)]
-        unsafe extern "C" fn $name($($argument: $kind),+) -> c_int {
+        #[cfg_attr(not(feature = "frida"), unsafe(no_mangle))]
+        pub(crate) unsafe extern "C" fn $name($($argument: $kind),+) -> c_int {
             if !page::is_active()
                 && let Some(original) =
                     original!($name: unsafe extern "C" fn($($kind),+) -> c_int)

@@ -1,16 +1,17 @@
 //! Names and addresses of hosts, and DNS: getaddrinfo(3), gethostbyname(3), resolver(3),
 //! gethostname(2), uname(2).
 
-mod hosts;
-mod resolver;
-mod reverse;
-mod system;
+pub mod hosts;
+pub mod resolver;
+pub mod reverse;
+pub mod system;
 
 use core::ffi::{CStr, c_char, c_int};
 
 use libc::addrinfo;
 
 use super::{errno, set_errno};
+use crate::engine::Quiet;
 use crate::names::{self, EAI_NODATA, Looked, Manner, NO_HINTS, Question};
 
 type Get = unsafe extern "C" fn(
@@ -33,6 +34,7 @@ impl names::Original for Libc {
         list: &mut *mut addrinfo,
     ) -> c_int {
         let Some(original) = original!(getaddrinfo: Get) else { return libc::EAI_FAIL };
+        let _quiet = Quiet::begin();
         // SAFETY: the caller's.
         unsafe { original(node, service, hints, list) }
     }
@@ -60,7 +62,7 @@ unsafe fn text<'a>(text: *const c_char) -> &'a [u8] {
 /// Sets `h_errno`.
 fn set_host_error(error: names::HostError) {
     type Place = unsafe extern "C" fn() -> *mut c_int;
-    let Some(place) = original!(__h_errno_location: Place) else { return };
+    let Some(place) = original!(any __h_errno_location: Place) else { return };
     // SAFETY: libc's promise.
     unsafe { *place() = error as c_int };
 }
@@ -69,11 +71,11 @@ fn set_host_error(error: names::HostError) {
 /// thread in which dlsym(3) has found nothing takes a lock when it ends, which a fork(3) at that
 /// moment holds while it waits for the thread.
 pub fn is_glibc() -> bool {
-    original!(gnu_get_libc_version: unsafe extern "C" fn() -> *const c_char).is_some()
+    original!(any gnu_get_libc_version: unsafe extern "C" fn() -> *const c_char).is_some()
 }
 
-#[unsafe(no_mangle)]
-unsafe extern "C" fn getaddrinfo(
+#[cfg_attr(not(feature = "frida"), unsafe(no_mangle))]
+pub(crate) unsafe extern "C" fn getaddrinfo(
     node: *const c_char,
     service: *const c_char,
     hints: *const addrinfo,
@@ -103,6 +105,7 @@ unsafe extern "C" fn getaddrinfo(
             }
         }
     }
+    let _quiet = Quiet::begin();
     match original!(getaddrinfo: Get) {
         // SAFETY: the caller's.
         Some(original) => unsafe { original(node, service, hints, list) },
@@ -110,8 +113,8 @@ unsafe extern "C" fn getaddrinfo(
     }
 }
 
-#[unsafe(no_mangle)]
-unsafe extern "C" fn freeaddrinfo(list: *mut addrinfo) {
+#[cfg_attr(not(feature = "frida"), unsafe(no_mangle))]
+pub(crate) unsafe extern "C" fn freeaddrinfo(list: *mut addrinfo) {
     // SAFETY: the caller's list.
     unsafe { names::addrinfo::free(list, |list| names::Original::free(&Libc, list)) };
 }

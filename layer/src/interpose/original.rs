@@ -1,6 +1,6 @@
 //! The functions that are hooked, as they are without us.
 
-use core::ffi::{CStr, c_char, c_int, c_void};
+use core::ffi::{c_char, c_int, c_void};
 use core::sync::atomic::{AtomicPtr, Ordering};
 
 unsafe extern "C" {
@@ -19,46 +19,58 @@ fn nowhere() -> *mut c_void {
 }
 
 /// A function behind ours, looked for when it is needed first.
-pub struct Original(AtomicPtr<c_void>);
+pub struct Original {
+    /// With a zero at its end.
+    name: &'static str,
+    place: AtomicPtr<c_void>,
+}
 
 impl Original {
-    /// One that was not looked for.
-    pub const fn new() -> Self {
-        Self(AtomicPtr::new(core::ptr::null_mut()))
+    /// The one of this name, which ends with a zero.
+    pub const fn new(name: &'static str) -> Self {
+        Self { name, place: AtomicPtr::new(core::ptr::null_mut()) }
     }
 
     /// Where it is; null if there is none.
-    pub fn find(&self, name: &CStr) -> *mut c_void {
-        let found = self.0.load(Ordering::Acquire);
+    pub fn find(&self) -> *mut c_void {
+        let found = self.place.load(Ordering::Acquire);
         if found.is_null() {
-            return self.look_for(name);
+            return self.look_for();
         }
         if found == nowhere() { core::ptr::null_mut() } else { found }
     }
 
     #[cold]
-    fn look_for(&self, name: &CStr) -> *mut c_void {
+    fn look_for(&self) -> *mut c_void {
         // SAFETY: the name ends with a zero.
-        let found = unsafe { dlsym(next(), name.as_ptr()) };
+        let found = unsafe { dlsym(next(), self.name.as_ptr().cast()) };
         let kept = if found.is_null() { nowhere() } else { found };
-        self.0.store(kept, Ordering::Release);
+        self.place.store(kept, Ordering::Release);
         found
+    }
+
+    /// Where it is now that it has been replaced.
+    #[cfg(feature = "frida")]
+    pub fn set(&self, place: usize) {
+        self.place.store(place as *mut c_void, Ordering::Release);
     }
 }
 
-/// The function of this name and type behind ours, as an `Option`: some libcs lack some.
+/// A function of this type, as an `Option`: some libcs lack some. Either one behind a hook, by the
+/// hook's symbol, or any other.
 macro_rules! original {
-    ($name:ident: $kind:ty) => {{
-        static PLACE: $crate::interpose::Original = $crate::interpose::Original::new();
-        const NAME: &core::ffi::CStr =
-            match core::ffi::CStr::from_bytes_with_nul(concat!(stringify!($name), "\0").as_bytes())
-            {
-                Ok(name) => name,
-                Err(_) => c"",
-            };
-        // SAFETY: a function of that name has that type in every libc; null is `None`.
-        unsafe { core::mem::transmute::<*mut core::ffi::c_void, Option<$kind>>(PLACE.find(NAME)) }
+    ($symbol:ident: $kind:ty) => {
+        original!(*$crate::table::original::$symbol, $kind)
+    };
+    (any $name:ident: $kind:ty) => {{
+        static PLACE: $crate::interpose::Original =
+            $crate::interpose::Original::new(concat!(stringify!($name), "\0"));
+        original!(*PLACE, $kind)
     }};
+    (*$place:expr, $kind:ty) => {
+        // SAFETY: a function of that name has that type in every libc; null is `None`.
+        unsafe { core::mem::transmute::<*mut core::ffi::c_void, Option<$kind>>($place.find()) }
+    };
 }
 
 /// The calling thread's `errno`.

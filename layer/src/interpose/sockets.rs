@@ -1,37 +1,36 @@
 //! The socket calls.
 
-use core::ffi::{CStr, c_int, c_uint, c_void};
+use core::ffi::{c_int, c_uint, c_void};
 
-use super::original::{Original, errno, set_errno};
+use super::{errno, set_errno};
 use crate::detours::{Call, Kernel, Raw, detour};
 use crate::sys::Errno;
 
 /// libc's functions, or those of a library between it and us: they are cancellation points.
 #[derive(Debug, Clone, Copy)]
-pub struct Libc;
+struct Libc;
 
 /// All of them take so few arguments that more do no harm, and return an int or a ssize_t.
 type Function = unsafe extern "C" fn(usize, usize, usize, usize, usize, usize) -> isize;
 
-static FUNCTIONS: [Original; Call::ALL.len()] = [const { Original::new() }; Call::ALL.len()];
-
-fn name(call: Call) -> &'static CStr {
+/// The function that makes a call, if there is one.
+fn function(call: Call) -> Option<Function> {
     match call {
-        Call::Socket => c"socket",
-        Call::Bind => c"bind",
-        Call::Listen => c"listen",
-        Call::Connect => c"connect",
-        Call::Accept => c"accept",
-        Call::Accept4 => c"accept4",
-        Call::GetSockName => c"getsockname",
-        Call::GetPeerName => c"getpeername",
-        Call::GetSockOpt => c"getsockopt",
-        Call::SendTo => c"sendto",
-        Call::SendMsg => c"sendmsg",
-        Call::SendMmsg => c"sendmmsg",
-        Call::RecvFrom => c"recvfrom",
-        Call::RecvMsg => c"recvmsg",
-        Call::RecvMmsg => c"recvmmsg",
+        Call::Socket => original!(socket: Function),
+        Call::Bind => original!(bind: Function),
+        Call::Listen => original!(listen: Function),
+        Call::Connect => original!(connect: Function),
+        Call::Accept => original!(accept: Function),
+        Call::Accept4 => original!(accept4: Function),
+        Call::GetSockName => original!(getsockname: Function),
+        Call::GetPeerName => original!(getpeername: Function),
+        Call::GetSockOpt => original!(getsockopt: Function),
+        Call::SendTo => original!(sendto: Function),
+        Call::SendMsg => original!(sendmsg: Function),
+        Call::SendMmsg => original!(sendmmsg: Function),
+        Call::RecvFrom => original!(recvfrom: Function),
+        Call::RecvMsg => original!(recvmsg: Function),
+        Call::RecvMmsg => original!(recvmmsg: Function),
     }
 }
 
@@ -42,11 +41,7 @@ fn returns_size(call: Call) -> bool {
 
 impl Kernel for Libc {
     unsafe fn call(self, call: Call, arguments: [usize; 6]) -> Result<usize, Errno> {
-        let found = FUNCTIONS.get(call as usize).map(|place| place.find(name(call)));
-        // SAFETY: a function of that name has such a type; null is `None`.
-        let function = found
-            .and_then(|at| unsafe { core::mem::transmute::<*mut c_void, Option<Function>>(at) });
-        let Some(function) = function else {
+        let Some(function) = function(call) else {
             // SAFETY: the caller's promise.
             return unsafe { Raw.call(call, arguments) };
         };
@@ -76,8 +71,8 @@ unsafe fn hooked(call: Call, arguments: [usize; 6]) -> isize {
 
 macro_rules! hooks {
     ($($name:ident($($argument:ident: $kind:ty),+) -> $result:ty = $call:ident;)+) => {$(
-        #[unsafe(no_mangle)]
-        unsafe extern "C" fn $name($($argument: $kind),+) -> $result {
+        #[cfg_attr(not(feature = "frida"), unsafe(no_mangle))]
+        pub(crate) unsafe extern "C" fn $name($($argument: $kind),+) -> $result {
             let mut arguments = [0; 6];
             let mut places = arguments.iter_mut();
             $(if let Some(place) = places.next() { *place = $argument as usize; })+
@@ -112,8 +107,8 @@ hooks! {
 
 /// recvfrom(2) of programs that were compiled with _FORTIFY_SOURCE; glibc ends those that
 /// would read beyond the buffer.
-#[unsafe(no_mangle)]
-unsafe extern "C" fn __recvfrom_chk(
+#[cfg_attr(not(feature = "frida"), unsafe(no_mangle))]
+pub(crate) unsafe extern "C" fn __recvfrom_chk(
     fd: c_int,
     bytes: *mut c_void,
     count: usize,

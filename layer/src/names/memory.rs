@@ -64,7 +64,7 @@ mod source {
     type Unmap = unsafe extern "C" fn(*mut c_void, usize) -> c_int;
 
     pub fn map(len: usize) -> Result<*mut u8, Errno> {
-        let map = original!(mmap: Map).ok_or(Errno(libc::ENOMEM))?;
+        let map = original!(any mmap: Map).ok_or(Errno(libc::ENOMEM))?;
         let protection = libc::PROT_READ | libc::PROT_WRITE;
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
         // SAFETY: the kernel chooses a free place.
@@ -75,7 +75,7 @@ mod source {
     /// # Safety
     /// Nobody refers to it any longer.
     pub unsafe fn unmap(start: *mut u8, len: usize) {
-        if let Some(unmap) = original!(munmap: Unmap) {
+        if let Some(unmap) = original!(any munmap: Unmap) {
             // SAFETY: the caller's.
             unsafe { unmap(start.cast(), len) };
         }

@@ -1,6 +1,5 @@
 //! A jump in the place of a function.
 
-use super::image::Image;
 use crate::sys;
 
 const PAGE: usize = 4096;
@@ -27,23 +26,16 @@ impl Jump {
     }
 }
 
-/// Replaces a function that has an address in the file and so many bytes.
-pub fn replace(image: &Image, address: usize, len: usize, jump: Jump, target: usize) {
-    if let Some(place) = image.code_at(address, len) {
-        replace_at(image, place, len, jump, target);
-    }
-}
-
-/// Replaces the code at a place in memory, of which so many bytes may be overwritten. No other
-/// thread may run yet.
-pub fn replace_at(image: &Image, place: usize, room: usize, jump: Jump, target: usize) {
-    if room < LEN || !image.holds_code(place, LEN) {
+/// Replaces the code at a place in memory, of which so many bytes are the executable's code and may
+/// be overwritten. No other thread may run yet.
+pub fn replace(place: usize, room: usize, jump: Jump, target: usize) {
+    if room < LEN {
         return;
     }
     let begin = place & !(PAGE - 1);
     let Some(len) = place.checked_add(LEN).and_then(|end| end.checked_sub(begin)) else { return };
     let protect = |protection: i32| {
-        // SAFETY: pages of the executable's code, none of which holds this function.
+        // SAFETY: the caller's; pages of code, none of which holds this function.
         unsafe { sys::call(libc::SYS_mprotect, [begin, len, protection as usize]) }
     };
     if protect(libc::PROT_READ | libc::PROT_WRITE).is_ok() {
@@ -56,11 +48,36 @@ pub fn replace_at(image: &Image, place: usize, room: usize, jump: Jump, target: 
 
 #[cfg(test)]
 mod tests {
+    use super::super::Jumps;
     use super::*;
+    use crate::engine::Engine;
 
     #[test]
     fn a_jump_is_two_instructions() {
         let code = Jump::Rdx.code(0x1122_3344_5566_7788);
         assert_eq!(code, *b"\x48\xba\x88\x77\x66\x55\x44\x33\x22\x11\xff\xe2");
+    }
+
+    /// What is replaced: longer than a jump, and each byte of it is an instruction.
+    #[unsafe(naked)]
+    unsafe extern "C" fn replaced() -> i32 {
+        core::arch::naked_asm!(".skip 16, 0x90", "mov eax, 1", "ret")
+    }
+
+    extern "C" fn other() -> i32 {
+        2
+    }
+
+    #[test]
+    fn a_function_goes_on_at_another_one_if_there_is_room() {
+        let place = replaced as *const () as usize;
+        let with = other as *const () as usize;
+        let mut engine = Jumps;
+        engine.replace(place, LEN - 1, with);
+        // SAFETY: it is a function.
+        assert_eq!(unsafe { replaced() }, 1);
+        engine.replace(place, LEN, with);
+        // SAFETY: it is a function.
+        assert_eq!(unsafe { replaced() }, 2);
     }
 }

@@ -32,8 +32,8 @@ macro_rules! hooks {
     ($($name:ident = $with:ident;)+) => {$(
         #[cfg(target_arch = "x86_64")]
         #[unsafe(naked)]
-        #[unsafe(no_mangle)]
-        unsafe extern "C" fn $name(path: *const c_char) -> c_int {
+        #[cfg_attr(not(feature = "frida"), unsafe(no_mangle))]
+        pub(crate) unsafe extern "C" fn $name(path: *const c_char) -> c_int {
             core::arch::naked_asm!(
                 "pop rax",
                 "push r9",
@@ -59,8 +59,8 @@ macro_rules! hooks {
 
         #[cfg(target_arch = "aarch64")]
         #[unsafe(naked)]
-        #[unsafe(no_mangle)]
-        unsafe extern "C" fn $name(path: *const c_char) -> c_int {
+        #[cfg_attr(not(feature = "frida"), unsafe(no_mangle))]
+        pub(crate) unsafe extern "C" fn $name(path: *const c_char) -> c_int {
             core::arch::naked_asm!(
                 "sub sp, sp, #80",
                 "str x30, [sp]",

@@ -4,6 +4,7 @@
 use core::ffi::{c_char, c_int, c_void};
 
 use super::{Strings, found};
+use crate::engine::Quiet;
 use crate::exec::{self, Program, ROOM, file, search};
 use crate::sys::{self, Errno, Fd};
 
@@ -43,6 +44,7 @@ impl Child {
                     None => (plain, name),
                 };
                 let (arguments, variables) = (prepared.arguments, prepared.environment);
+                let _quiet = Quiet::begin();
                 spawn(pid, path, actions, attributes, arguments, variables)
             })
         };
@@ -58,8 +60,8 @@ fn own_link(fd: &Fd, link: &mut [u8; file::LINK_LEN]) -> *const c_char {
     file::write_link(file::decimal(own as u32, &mut digits), fd.number(), link).as_ptr()
 }
 
-#[unsafe(no_mangle)]
-unsafe extern "C" fn posix_spawn(
+#[cfg_attr(not(feature = "frida"), unsafe(no_mangle))]
+pub(crate) unsafe extern "C" fn posix_spawn(
     pid: *mut libc::pid_t,
     path: *const c_char,
     actions: *const c_void,
@@ -73,8 +75,8 @@ unsafe extern "C" fn posix_spawn(
     unsafe { child.spawn(path, &Program::at(path), [arguments, variables], [original; 2]) }
 }
 
-#[unsafe(no_mangle)]
-unsafe extern "C" fn posix_spawnp(
+#[cfg_attr(not(feature = "frida"), unsafe(no_mangle))]
+pub(crate) unsafe extern "C" fn posix_spawnp(
     pid: *mut libc::pid_t,
     name: *const c_char,
     actions: *const c_void,

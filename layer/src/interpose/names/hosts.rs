@@ -7,6 +7,7 @@ use libc::hostent;
 
 use super::super::{errno, set_errno};
 use super::{set_host_error, text};
+use crate::engine::Quiet;
 use crate::names::{self, Buffer, ENOUGH, Family, HostError, Hosted};
 use crate::sys::Errno;
 
@@ -120,13 +121,14 @@ fn code_of(error: HostError) -> c_int {
     }
 }
 
-#[unsafe(no_mangle)]
-unsafe extern "C" fn gethostbyname(name: *const c_char) -> *mut hostent {
+#[cfg_attr(not(feature = "frida"), unsafe(no_mangle))]
+pub(crate) unsafe extern "C" fn gethostbyname(name: *const c_char) -> *mut hostent {
     type Original = unsafe extern "C" fn(*const c_char) -> *mut hostent;
     // SAFETY: the caller's.
     if let Some(host) = PLACE.fill(|place| unsafe { ask(name, libc::AF_INET, place) }) {
         return host;
     }
+    let _quiet = Quiet::begin();
     match original!(gethostbyname: Original) {
         // SAFETY: as above.
         Some(original) => unsafe { original(name) },
@@ -134,13 +136,14 @@ unsafe extern "C" fn gethostbyname(name: *const c_char) -> *mut hostent {
     }
 }
 
-#[unsafe(no_mangle)]
-unsafe extern "C" fn gethostbyname2(name: *const c_char, family: c_int) -> *mut hostent {
+#[cfg_attr(not(feature = "frida"), unsafe(no_mangle))]
+pub(crate) unsafe extern "C" fn gethostbyname2(name: *const c_char, family: c_int) -> *mut hostent {
     type Original = unsafe extern "C" fn(*const c_char, c_int) -> *mut hostent;
     // SAFETY: the caller's.
     if let Some(host) = PLACE.fill(|place| unsafe { ask(name, family, place) }) {
         return host;
     }
+    let _quiet = Quiet::begin();
     match original!(gethostbyname2: Original) {
         // SAFETY: as above.
         Some(original) => unsafe { original(name, family) },
@@ -148,8 +151,8 @@ unsafe extern "C" fn gethostbyname2(name: *const c_char, family: c_int) -> *mut 
     }
 }
 
-#[unsafe(no_mangle)]
-unsafe extern "C" fn gethostbyname_r(
+#[cfg_attr(not(feature = "frida"), unsafe(no_mangle))]
+pub(crate) unsafe extern "C" fn gethostbyname_r(
     name: *const c_char,
     host: *mut hostent,
     start: *mut c_char,
@@ -170,6 +173,7 @@ unsafe extern "C" fn gethostbyname_r(
     if let Some(code) = unsafe { places.fill(|place| ask(name, libc::AF_INET, place)) } {
         return code;
     }
+    let _quiet = Quiet::begin();
     match original!(gethostbyname_r: Original) {
         // SAFETY: as above.
         Some(original) => unsafe { original(name, host, start, len, result, error) },
@@ -177,8 +181,8 @@ unsafe extern "C" fn gethostbyname_r(
     }
 }
 
-#[unsafe(no_mangle)]
-unsafe extern "C" fn gethostbyname2_r(
+#[cfg_attr(not(feature = "frida"), unsafe(no_mangle))]
+pub(crate) unsafe extern "C" fn gethostbyname2_r(
     name: *const c_char,
     family: c_int,
     host: *mut hostent,
@@ -201,6 +205,7 @@ unsafe extern "C" fn gethostbyname2_r(
     if let Some(code) = unsafe { places.fill(|place| ask(name, family, place)) } {
         return code;
     }
+    let _quiet = Quiet::begin();
     match original!(gethostbyname2_r: Original) {
         // SAFETY: as above.
         Some(original) => unsafe { original(name, family, host, start, len, result, error) },

@@ -5,6 +5,7 @@ use core::ffi::{c_char, c_int, c_void};
 
 use super::super::{errno, set_errno};
 use super::{set_host_error, text};
+use crate::engine::Quiet;
 use crate::names::{self, Asked, HostError, Wish};
 use crate::sys::Errno;
 
@@ -87,12 +88,13 @@ macro_rules! hooks {
     )+};
     (@one $name:ident($($argument:ident: $kind:ty),+)
         [$state:expr, $room:ident, $len:ident] $place:ident => $asked:expr) => {
-        #[unsafe(no_mangle)]
-        unsafe extern "C" fn $name($($argument: $kind),+) -> c_int {
+        #[cfg_attr(not(feature = "frida"), unsafe(no_mangle))]
+        pub(crate) unsafe extern "C" fn $name($($argument: $kind),+) -> c_int {
             let $place = Place { state: $state, room: $room, len: $len };
             // SAFETY: the caller's, as all arguments are.
             let asked: Option<c_int> = unsafe { $asked };
             asked.unwrap_or_else(|| {
+                let _quiet = Quiet::begin();
                 match original!($name: unsafe extern "C" fn($($kind),+) -> c_int) {
                     // SAFETY: as above.
                     Some(original) => unsafe { original($($argument),+) },

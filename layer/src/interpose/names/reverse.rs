@@ -8,6 +8,7 @@ use mirrord_protocol::layer::MAX_NAME;
 
 use super::super::{errno, set_errno};
 use super::hosts::{Place, Reentrant};
+use crate::engine::Quiet;
 use crate::names::{self, Buffer, HostError, Hosted, Reversed};
 use crate::sys::Errno;
 
@@ -66,8 +67,8 @@ unsafe fn plain_ip_of(address: *const c_void, len: socklen_t, family: c_int) -> 
     }
 }
 
-#[unsafe(no_mangle)]
-unsafe extern "C" fn getnameinfo(
+#[cfg_attr(not(feature = "frida"), unsafe(no_mangle))]
+pub(crate) unsafe extern "C" fn getnameinfo(
     address: *const sockaddr,
     len: socklen_t,
     host: *mut c_char,
@@ -110,6 +111,7 @@ unsafe extern "C" fn getnameinfo(
         }
     };
     let flags = flags | numeric;
+    let _quiet = Quiet::begin();
     // SAFETY: the caller's.
     unsafe { original(address, len, host, host_len, service, service_len, flags) }
 }
@@ -128,8 +130,8 @@ unsafe fn ask(address: *const c_void, len: socklen_t, family: c_int, buffer: Buf
     }
 }
 
-#[unsafe(no_mangle)]
-unsafe extern "C" fn gethostbyaddr(
+#[cfg_attr(not(feature = "frida"), unsafe(no_mangle))]
+pub(crate) unsafe extern "C" fn gethostbyaddr(
     address: *const c_void,
     len: socklen_t,
     family: c_int,
@@ -139,6 +141,7 @@ unsafe extern "C" fn gethostbyaddr(
     if let Some(host) = PLACE.fill(|place| unsafe { ask(address, len, family, place) }) {
         return host;
     }
+    let _quiet = Quiet::begin();
     match original!(gethostbyaddr: Original) {
         // SAFETY: as above.
         Some(original) => unsafe { original(address, len, family) },
@@ -146,8 +149,8 @@ unsafe extern "C" fn gethostbyaddr(
     }
 }
 
-#[unsafe(no_mangle)]
-unsafe extern "C" fn gethostbyaddr_r(
+#[cfg_attr(not(feature = "frida"), unsafe(no_mangle))]
+pub(crate) unsafe extern "C" fn gethostbyaddr_r(
     address: *const c_void,
     address_len: socklen_t,
     family: c_int,
@@ -172,6 +175,7 @@ unsafe extern "C" fn gethostbyaddr_r(
     if let Some(code) = unsafe { places.fill(|place| ask(address, address_len, family, place)) } {
         return code;
     }
+    let _quiet = Quiet::begin();
     match original!(gethostbyaddr_r: Original) {
         // SAFETY: as above.
         Some(original) => unsafe {

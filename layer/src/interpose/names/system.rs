@@ -17,14 +17,14 @@ fn returned(done: Result<(), Errno>) -> c_int {
     }
 }
 
-#[unsafe(no_mangle)]
-unsafe extern "C" fn uname(place: *mut libc::utsname) -> c_int {
+#[cfg_attr(not(feature = "frida"), unsafe(no_mangle))]
+pub(crate) unsafe extern "C" fn uname(place: *mut libc::utsname) -> c_int {
     // SAFETY: the caller's.
     returned(unsafe { names::uname(place) })
 }
 
-#[unsafe(no_mangle)]
-unsafe extern "C" fn gethostname(place: *mut c_char, len: usize) -> c_int {
+#[cfg_attr(not(feature = "frida"), unsafe(no_mangle))]
+pub(crate) unsafe extern "C" fn gethostname(place: *mut c_char, len: usize) -> c_int {
     type Original = unsafe extern "C" fn(*mut c_char, usize) -> c_int;
     // SAFETY: the caller's.
     match unsafe { names::gethostname(place.cast(), len) } {
@@ -47,8 +47,12 @@ unsafe extern "C" fn gethostname(place: *mut c_char, len: usize) -> c_int {
 
 /// What glibc's header makes of [`gethostname`] where it knows how long the buffer really is
 /// (_FORTIFY_SOURCE).
-#[unsafe(no_mangle)]
-unsafe extern "C" fn __gethostname_chk(place: *mut c_char, len: usize, real: usize) -> c_int {
+#[cfg_attr(not(feature = "frida"), unsafe(no_mangle))]
+pub(crate) unsafe extern "C" fn __gethostname_chk(
+    place: *mut c_char,
+    len: usize,
+    real: usize,
+) -> c_int {
     type Original = unsafe extern "C" fn(*mut c_char, usize, usize) -> c_int;
     match original!(__gethostname_chk: Original) {
         // SAFETY: the caller's.
