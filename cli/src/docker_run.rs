@@ -12,6 +12,10 @@ pub mod parse;
 pub mod ports;
 pub mod rehome;
 pub mod table;
+mod values;
+
+#[cfg(test)]
+mod client_tests;
 
 pub use parse::{DockerRun, Line};
 pub use rehome::Rehomed;

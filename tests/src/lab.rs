@@ -73,9 +73,17 @@ impl Lab {
     /// # Errors
     /// If the engine refuses.
     pub fn network(&self, name: &str) -> Result<String> {
+        self.network_with(name, &["--internal"])
+    }
+
+    /// A user-defined network.
+    ///
+    /// # Errors
+    /// If the engine refuses.
+    pub fn network_with(&self, name: &str, words: &[&str]) -> Result<String> {
         let name = self.name(name);
         self.remember(|made| made.networks.push(name.clone()));
-        self.docker.run(&["network", "create", "--internal", &name])?;
+        self.docker.run(&[&["network", "create"], words, &[name.as_str()]].concat())?;
         Ok(name)
     }
 

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::values::is_mac;
+
 /// One network that the container is attached to.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attachment {
@@ -27,15 +29,32 @@ pub struct Attachment {
     pub gateway_priority: Option<i64>,
 }
 
-/// Why a network cannot be joined.
+/// Why a value of `--network` cannot be read, in docker's words.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum FieldError {
+    /// No comma-separated values.
+    #[error("parse error: extraneous or missing \" in quoted-field")]
+    Quotes,
+    /// A field that is no pair.
+    #[error("invalid field {0}")]
+    Field(String),
+    /// A field that docker does not have.
+    #[error("invalid field key {0}")]
+    Key(String),
+    /// The long form without a name.
+    #[error("network name/id is not specified")]
+    NoName,
+    /// `gw-priority` that is no number.
+    #[error("invalid gw-priority ({0}): invalid syntax")]
+    Priority(String),
+    /// `driver-opt` that is no pair.
+    #[error("invalid key value pair format in driver options")]
+    DriverOption,
+}
+
+/// Why networks cannot be joined; docker's own words where docker refuses it too.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum NetworkError {
-    /// `--network name=…,key=value` with an unknown key or none.
-    #[error("invalid field {0} in --network")]
-    Field(String),
-    /// The long form without a name.
-    #[error("network name must be specified: {0}")]
-    NoName(String),
     /// `--network host`.
     #[error(
         "--network host gives the container this machine's own network, which no target can stand in for"
@@ -49,17 +68,26 @@ pub enum NetworkError {
         "--network container:{0} is another container's network, and a container can only join one"
     )]
     Container(String),
+    /// An empty name.
+    #[error("no name set for network")]
+    NoName,
     /// The same network twice.
     #[error("network {0:?} is specified multiple times")]
     Twice(String),
     /// An option that only one network can have, given both ways.
-    #[error("conflicting options: cannot specify both --{0} and per-network {0}")]
-    Both(&'static str),
+    #[error("conflicting options: cannot specify both --{0} and per-network {1}")]
+    Both(&'static str, &'static str),
     /// A network mode that has no networks beside it.
     #[error(
         "conflicting options: cannot attach both user-defined and non-user-defined network-modes"
     )]
     Mixed,
+    /// Names where docker serves none.
+    #[error("network-scoped aliases are only supported for user-defined networks")]
+    Aliases,
+    /// A hardware address that is none.
+    #[error("{0} is not a valid mac address")]
+    Mac(String),
 }
 
 impl NetworkError {
@@ -71,37 +99,61 @@ impl NetworkError {
             Self::Container(_) => {
                 "give both containers a network of their own: docker network create"
             }
+            Self::Aliases => "name a network of yours with --network",
             _ => "see 'docker run --help'",
         }
     }
 }
 
 /// Reads a value of `--network`.
-pub fn attachment(value: &str) -> Result<Attachment, NetworkError> {
+pub fn attachment(value: &str) -> Result<Attachment, FieldError> {
     let mut attachment = Attachment::default();
-    if !value.contains('=') {
+    if !is_long(value) {
         attachment.name = value.to_owned();
-    } else {
-        for field in value.split(',') {
-            set_field(&mut attachment, field)?;
-        }
+        return Ok(attachment);
+    }
+    for field in fields(value).ok_or(FieldError::Quotes)? {
+        set_field(&mut attachment, &field)?;
     }
     match attachment.name.as_str() {
-        "" => Err(NetworkError::NoName(value.to_owned())),
-        "host" => Err(NetworkError::Host),
-        "none" => Err(NetworkError::None),
-        name => match name.strip_prefix("container:") {
-            Some(other) => Err(NetworkError::Container(other.to_owned())),
-            None => Ok(attachment),
-        },
+        "" => Err(FieldError::NoName),
+        _ => Ok(attachment),
     }
 }
 
-fn set_field(attachment: &mut Attachment, field: &str) -> Result<(), NetworkError> {
-    let invalid = || NetworkError::Field(field.to_owned());
-    let (key, value) = field.split_once('=').ok_or_else(invalid)?;
+/// Whether there is a `key=value` in it.
+fn is_long(value: &str) -> bool {
+    let word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    value.as_bytes().windows(3).any(|three| word(three[0]) && three[1] == b'=' && word(three[2]))
+}
+
+/// Comma-separated values (RFC 4180), some perhaps in quotes.
+fn fields(line: &str) -> Option<Vec<String>> {
+    let mut fields = Vec::new();
+    let mut rest = Some(line);
+    while let Some(text) = rest {
+        let (field, behind) = match text.strip_prefix('"') {
+            Some(quoted) => match quoted.split_once('"')? {
+                (field, "") => (field, None),
+                (field, behind) => (field, Some(behind.strip_prefix(',')?)),
+            },
+            None => match text.split_once(',') {
+                Some((field, behind)) => (field, Some(behind)),
+                None => (text, None),
+            },
+        };
+        fields.push(field.to_owned());
+        rest = behind;
+    }
+    Some(fields)
+}
+
+fn set_field(attachment: &mut Attachment, field: &str) -> Result<(), FieldError> {
+    let lower = field.to_lowercase();
+    let pair = lower.split_once('=').filter(|(key, _)| !key.is_empty());
+    let (key, value) = pair.ok_or_else(|| FieldError::Field(field.to_owned()))?;
     let value = value.trim().to_owned();
-    match key.trim().to_lowercase().as_str() {
+    match key.trim() {
         "name" => attachment.name = value,
         "alias" => attachment.aliases.push(value),
         "ip" => attachment.ip = Some(value),
@@ -109,13 +161,15 @@ fn set_field(attachment: &mut Attachment, field: &str) -> Result<(), NetworkErro
         "mac-address" => attachment.mac = Some(value),
         "link-local-ip" => attachment.link_local.push(value),
         "gw-priority" => {
-            attachment.gateway_priority = Some(value.parse().map_err(|_| invalid())?);
+            let priority = value.parse().map_err(|_| FieldError::Priority(value))?;
+            attachment.gateway_priority = Some(priority);
         }
         "driver-opt" => {
-            let (name, option) = value.split_once('=').ok_or_else(invalid)?;
-            attachment.driver_options.insert(name.to_lowercase(), option.to_owned());
+            let (name, option) = value.split_once('=').ok_or(FieldError::DriverOption)?;
+            let pair = (name.trim().to_owned(), option.trim().to_owned());
+            attachment.driver_options.extend([pair]);
         }
-        _ => return Err(invalid()),
+        key => return Err(FieldError::Key(key.to_owned())),
     }
     Ok(())
 }
@@ -123,19 +177,38 @@ fn set_field(attachment: &mut Attachment, field: &str) -> Result<(), NetworkErro
 impl Attachment {
     /// Whether somebody made this network, so that docker's names are served there.
     pub fn user_defined(&self) -> bool {
-        !matches!(self.name.as_str(), "default" | "bridge" | "host" | "none" | "nat")
+        !matches!(self.name.as_str(), "default" | "bridge" | "host" | "none")
+            && !self.name.starts_with("container:")
+    }
+
+    fn check(&self) -> Result<(), NetworkError> {
+        match (self.name.trim(), self.mac.as_deref()) {
+            ("", _) => Err(NetworkError::NoName),
+            _ if !self.user_defined() && !self.aliases.is_empty() => Err(NetworkError::Aliases),
+            (_, Some(mac)) if !mac.is_empty() && !is_mac(mac) => {
+                Err(NetworkError::Mac(mac.to_owned()))
+            }
+            ("host", _) => Err(NetworkError::Host),
+            ("none", _) => Err(NetworkError::None),
+            (name, _) => match name.strip_prefix("container:") {
+                Some(other) => Err(NetworkError::Container(other.to_owned())),
+                None => Ok(()),
+            },
+        }
     }
 }
 
 /// Checks all networks of one container together.
 pub fn check(networks: &[Attachment]) -> Result<(), NetworkError> {
+    let user_defined = networks.iter().filter(|network| network.user_defined()).count();
+    if user_defined > 0 && user_defined < networks.len() {
+        return Err(NetworkError::Mixed);
+    }
     for (at, network) in networks.iter().enumerate() {
+        network.check()?;
         if networks[..at].iter().any(|other| other.name == network.name) {
             return Err(NetworkError::Twice(network.name.clone()));
         }
-    }
-    if networks.len() > 1 && networks.iter().any(|network| network.name == "default") {
-        return Err(NetworkError::Mixed);
     }
     Ok(())
 }
@@ -161,11 +234,21 @@ mod tests {
 
     #[test]
     fn networks_without_a_place_for_the_target_are_refused() {
-        assert_eq!(attachment("host"), Err(NetworkError::Host));
-        assert_eq!(attachment("none"), Err(NetworkError::None));
-        assert_eq!(attachment("container:db"), Err(NetworkError::Container("db".to_owned())));
-        assert!(matches!(attachment("alias=x"), Err(NetworkError::NoName(_))));
-        assert!(matches!(attachment("name=x,nope=1"), Err(NetworkError::Field(_))));
+        let refused = |value: &str| check(&[attachment(value).expect("a name")]);
+        assert_eq!(refused("host"), Err(NetworkError::Host));
+        assert_eq!(refused("none"), Err(NetworkError::None));
+        assert_eq!(refused("container:db"), Err(NetworkError::Container("db".to_owned())));
+        assert_eq!(refused(""), Err(NetworkError::NoName));
+        assert_eq!(attachment("alias=x"), Err(FieldError::NoName));
+        assert_eq!(attachment("name=x,nope=1"), Err(FieldError::Key("nope".to_owned())));
+    }
+
+    #[test]
+    fn a_field_may_stand_in_quotes() {
+        let quoted = attachment(r#""name=a","alias=b,c",alias=d"#).expect("three fields");
+        assert_eq!(quoted.aliases, ["b,c", "d"]);
+        assert_eq!(attachment(r#"name=a,"alias=b"#), Err(FieldError::Quotes));
+        assert_eq!(fields("a=b,"), Some(vec!["a=b".to_owned(), String::new()]));
     }
 
     #[test]

@@ -34,13 +34,13 @@ pub struct Published {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum PortError {
     /// No container port.
-    #[error("no port specified: {0}")]
+    #[error("no port specified: {0}<empty>")]
     Missing(String),
     /// Not a port or a range of ports.
-    #[error("invalid container port: {0}")]
+    #[error("invalid containerPort: {0}")]
     Container(String),
     /// Not a port or a range of ports.
-    #[error("invalid host port: {0}")]
+    #[error("invalid hostPort: {0}")]
     Host(String),
     /// Something else than tcp, udp and sctp.
     #[error("invalid proto: {0}")]
@@ -49,7 +49,7 @@ pub enum PortError {
     #[error("invalid IP address: {0}")]
     Address(String),
     /// Ranges of different lengths.
-    #[error("invalid ranges specified for container and host ports: {0} and {1}")]
+    #[error("invalid ranges specified for container and host Ports: {0} and {1}")]
     Ranges(String, String),
     /// `--publish a=b` with something that is no `name=value`.
     #[error("invalid publish opts format (should be name=value but got '{0}')")]
@@ -57,23 +57,30 @@ pub enum PortError {
     /// `--expose` with an address or a host port.
     #[error("invalid port format for --expose: {0}")]
     Expose(String),
+    /// `--expose` without a port or a range of ports.
+    #[error("invalid range format for --expose: {0}, error: it is neither a port nor a range")]
+    Range(String),
 }
 
 /// Reads a value of `--publish`; a range gives several ports.
 pub fn publish(value: &str) -> Result<Vec<Published>, PortError> {
     let short = if value.contains('=') { short_form(value)? } else { value.to_owned() };
-    let (rest, protocol) = split_protocol(&short)?;
-    let (host_ip, host, container) = split_parts(rest);
+    let (host_ip, host, container) = split_parts(&short);
+    let (container, protocol) = split_protocol(container);
     let host_ip = address(host_ip)?;
     if container.is_empty() {
-        return Err(PortError::Missing(value.to_owned()));
+        return Err(PortError::Missing(short));
     }
     let (first, last) =
         range(container).ok_or_else(|| PortError::Container(container.to_owned()))?;
     let host_range = match host {
         "" => None,
-        host => Some(range_or_zero(host).ok_or_else(|| PortError::Host(host.to_owned()))?),
+        host => Some(range(host).ok_or_else(|| PortError::Host(host.to_owned()))?),
     };
+    let protocol = protocol.to_lowercase();
+    if !matches!(protocol.as_str(), "tcp" | "udp" | "sctp") {
+        return Err(PortError::Protocol(protocol));
+    }
     let one_of_many = first == last;
     if let Some((host_first, host_last)) = host_range
         && !one_of_many
@@ -98,9 +105,10 @@ pub fn expose(value: &str) -> Result<Vec<ContainerPort>, PortError> {
     if value.contains(':') {
         return Err(PortError::Expose(value.to_owned()));
     }
-    let (ports, protocol) = split_protocol(value)?;
-    let (first, last) = range(ports).ok_or_else(|| PortError::Expose(value.to_owned()))?;
-    let ports = (first..=last).map(|number| ContainerPort { number, protocol: protocol.clone() });
+    let (ports, protocol) = split_protocol(value);
+    let (first, last) = range(ports).ok_or_else(|| PortError::Range(value.to_owned()))?;
+    let port = |number| ContainerPort { number, protocol: protocol.to_owned() };
+    let ports = (first..=last).map(port);
     Ok(ports.collect())
 }
 
@@ -119,14 +127,10 @@ fn short_form(value: &str) -> Result<String, PortError> {
     Ok(format!("{published}:{target}/{protocol}"))
 }
 
-fn split_protocol(value: &str) -> Result<(&str, String), PortError> {
-    let (rest, protocol) = value.split_once('/').unwrap_or((value, "tcp"));
-    let protocol = protocol.to_lowercase();
-    match protocol.as_str() {
-        "" => Ok((rest, "tcp".to_owned())),
-        "tcp" | "udp" | "sctp" => Ok((rest, protocol)),
-        _ => Err(PortError::Protocol(protocol)),
-    }
+fn split_protocol(value: &str) -> (&str, &str) {
+    let mut parts = value.split('/');
+    let port = parts.next().unwrap_or_default();
+    (port, parts.next().filter(|protocol| !protocol.is_empty()).unwrap_or("tcp"))
 }
 
 /// `[IP:][HOST:]CONTAINER`, where an IPv6 address may stand in brackets.
@@ -150,10 +154,6 @@ fn address(text: &str) -> Result<String, PortError> {
 }
 
 fn range(text: &str) -> Option<(u16, u16)> {
-    range_or_zero(text).filter(|(first, _)| *first > 0)
-}
-
-fn range_or_zero(text: &str) -> Option<(u16, u16)> {
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     let (first, last) = (first.parse().ok()?, last.parse().ok()?);
     (first <= last).then_some((first, last))
@@ -188,6 +188,7 @@ mod tests {
             ("7000-7001:80-81", "|7000|80/tcp |7001|81/tcp"),
             ("7000-7009:80", "|7000-7009|80/tcp"),
             ("80-81", "||80/tcp ||81/tcp"),
+            ("0", "||0/tcp"),
             ("0:80", "|0|80/tcp"),
             ("published=8080,target=80,protocol=udp", "|8080|80/udp"),
             ("target=80", "||80/tcp"),
@@ -207,7 +208,6 @@ mod tests {
             "7000-7001:80-82",
             "70000:80",
             "81-80",
-            "0",
             "x=1,y",
         ] {
             assert!(shape(value).starts_with("error: "), "{value}: {}", shape(value));

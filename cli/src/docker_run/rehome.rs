@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::network::{self, Attachment, NetworkError};
 use super::parse::{DockerRun, Flag};
 use super::ports::{self, ContainerPort, PortError, Published};
-use super::table::Place;
+use super::table::{FlagSpec, Place};
+use super::values;
 use crate::failure::Failure;
 
 /// The flags that belong to the namespace's owner.
@@ -19,6 +20,8 @@ pub struct Rehomed {
     pub publish_all: bool,
     /// `--expose`.
     pub exposed: Vec<ContainerPort>,
+    /// `--name`, by which peers know the container on networks that somebody made.
+    pub name: Option<String>,
     /// `--network` with its aliases and addresses; empty for docker's own choice.
     pub networks: Vec<Attachment>,
     /// `--link` on docker's default network.
@@ -37,6 +40,16 @@ pub struct Rehomed {
     pub hosts: Vec<(String, String)>,
     /// `--sysctl net.*`.
     pub sysctls: Vec<(String, String)>,
+}
+
+impl Rehomed {
+    /// Names and aliases of containers that docker would write into /etc/hosts: `--link` on its own
+    /// network. On others its name server knows them.
+    pub fn hosts_by_link(&self) -> impl Iterator<Item = (&str, &str)> {
+        let served = self.networks.first().is_some_and(Attachment::user_defined);
+        let links = self.links.iter().filter(move |_| !served);
+        links.map(|link| link.split_once(':').unwrap_or((link, link)))
+    }
 }
 
 /// Why a line cannot run in a target's place.
@@ -68,12 +81,28 @@ pub enum RehomeError {
     /// `--network` and what goes with it.
     #[error(transparent)]
     Network(NetworkError),
-    /// `--add-host` that is no pair.
-    #[error("bad format for add-host: {0:?}")]
-    AddHost(String),
-    /// `--sysctl` that is no pair.
-    #[error("invalid argument {0:?} for --sysctl: it is not KEY=VALUE")]
-    Sysctl(String),
+    /// A value that docker's client refuses as it reads it.
+    #[error("invalid argument {value:?} for \"{flag}\" flag: {cause}")]
+    Argument {
+        /// The flag's names.
+        flag: String,
+        /// What was given.
+        value: String,
+        /// What is wrong with it.
+        cause: String,
+    },
+}
+
+impl RehomeError {
+    /// Whether docker would have taken the line.
+    #[cfg(test)]
+    pub fn is_ours(&self) -> bool {
+        use NetworkError::{Container, Host, None};
+        matches!(
+            self,
+            Self::Refused { .. } | Self::Restart(_) | Self::Network(Host | None | Container(_))
+        )
+    }
 }
 
 impl From<RehomeError> for Failure {
@@ -105,9 +134,10 @@ pub fn rehome(run: &DockerRun) -> Result<(Rehomed, Vec<OsString>), RehomeError> 
                 return Err(RehomeError::Refused { flag: flag.spec.long, reason, instead });
             }
             Place::Refused(..) => {}
-            Place::Sidecar => sidecar(flag, &mut rehomed, &mut legacy)?,
+            Place::Sidecar(_) => sidecar(flag, &mut rehomed, &mut legacy)?,
         }
     }
+    rehomed.name = run.values("name").last().filter(|name| !name.is_empty());
     rehomed.publish_all = run.switch("publish-all");
     legacy.apply(&mut rehomed).map_err(RehomeError::Network)?;
     network::check(&rehomed.networks).map_err(RehomeError::Network)?;
@@ -132,10 +162,12 @@ fn handled(
             }
             _ => {}
         },
-        "sysctl" if text.starts_with("net.") => {
-            let pair = text.split_once('=').ok_or_else(|| RehomeError::Sysctl(text.clone()))?;
-            rehomed.sysctls.push((pair.0.to_owned(), pair.1.to_owned()));
-            return Ok(());
+        "sysctl" => {
+            let pair = values::sysctl(&text).map_err(|error| argument(flag, &error))?;
+            if pair.0.starts_with("net.") {
+                rehomed.sysctls.push(pair);
+                return Ok(());
+            }
         }
         _ => {}
     }
@@ -143,44 +175,46 @@ fn handled(
     Ok(())
 }
 
+fn argument(flag: &Flag, cause: &dyn std::error::Error) -> RehomeError {
+    let FlagSpec { long, short, .. } = flag.spec;
+    let flag_names = match short {
+        Some(short) => format!("-{short}, --{long}"),
+        None => format!("--{long}"),
+    };
+    RehomeError::Argument { flag: flag_names, value: flag.text(), cause: cause.to_string() }
+}
+
 fn sidecar(flag: &Flag, rehomed: &mut Rehomed, legacy: &mut Legacy) -> Result<(), RehomeError> {
     let long = flag.spec.long;
     let text = flag.text();
     let port = |source| RehomeError::Port { flag: long, value: text.clone(), source };
+    let bad = |cause: values::ValueError| argument(flag, &cause);
     match long {
         "publish" => rehomed.published.extend(ports::publish(&text).map_err(port)?),
         "expose" => rehomed.exposed.extend(ports::expose(&text).map_err(port)?),
         "network" | "net" => {
-            let network = network::attachment(&text).map_err(RehomeError::Network)?;
+            let network = network::attachment(&text).map_err(|cause| argument(flag, &cause))?;
             rehomed.networks.push(network);
         }
         "network-alias" | "net-alias" => legacy.aliases.push(text),
-        "ip" => legacy.ip = Some(text),
-        "ip6" => legacy.ip6 = Some(text),
-        "mac-address" => legacy.mac = Some(text),
+        "ip" => legacy.ip = filled(text),
+        "ip6" => legacy.ip6 = filled(text),
+        "mac-address" => legacy.mac = filled(text),
         "link-local-ip" => legacy.link_local.push(text),
-        "link" => legacy.links.push(text),
-        "hostname" => rehomed.hostname = Some(text),
-        "domainname" => rehomed.domainname = Some(text),
-        "dns" => rehomed.dns.push(text),
+        "link" => legacy.links.push(values::link(&text).map_err(bad)?),
+        "hostname" => rehomed.hostname = filled(text),
+        "domainname" => rehomed.domainname = filled(text),
+        "dns" => rehomed.dns.push(values::dns_server(&text).map_err(bad)?),
         "dns-option" | "dns-opt" => rehomed.dns_options.push(text),
-        "dns-search" => rehomed.dns_search.push(text),
-        "add-host" => rehomed.hosts.push(add_host(&text)?),
+        "dns-search" => rehomed.dns_search.push(values::dns_search(&text).map_err(bad)?),
+        "add-host" => rehomed.hosts.push(values::add_host(&text).map_err(bad)?),
         _ => {}
     }
     Ok(())
 }
 
-/// `NAME:ADDRESS` or `NAME=ADDRESS`, the address perhaps in brackets.
-fn add_host(text: &str) -> Result<(String, String), RehomeError> {
-    let pair = text.split_once('=').or_else(|| text.split_once(':'));
-    let (name, address) = pair.ok_or_else(|| RehomeError::AddHost(text.to_owned()))?;
-    let bare = address.strip_prefix('[').and_then(|address| address.strip_suffix(']'));
-    let address = bare.unwrap_or(address);
-    if name.is_empty() || address.is_empty() {
-        return Err(RehomeError::AddHost(text.to_owned()));
-    }
-    Ok((name.to_owned(), address.to_owned()))
+fn filled(text: String) -> Option<String> {
+    Some(text).filter(|text| !text.is_empty())
 }
 
 /// Flags of the time when a container had one network: they are the first network's.
@@ -195,33 +229,37 @@ struct Legacy {
 }
 
 impl Legacy {
-    fn apply(self, rehomed: &mut Rehomed) -> Result<(), NetworkError> {
-        let user_defined = rehomed.networks.first().is_some_and(Attachment::user_defined);
+    fn is_silent(&self) -> bool {
         let addressed = self.ip.is_some() || self.ip6.is_some() || self.mac.is_some();
-        if !user_defined {
-            rehomed.links = self.links.clone();
-        }
+        !addressed && self.aliases.is_empty() && self.link_local.is_empty()
+    }
+
+    fn apply(self, rehomed: &mut Rehomed) -> Result<(), NetworkError> {
+        rehomed.links.clone_from(&self.links);
         if rehomed.networks.is_empty() {
-            if !addressed && self.aliases.is_empty() && self.link_local.is_empty() {
+            if self.is_silent() {
                 return Ok(());
             }
             rehomed.networks.push(Attachment { name: "default".to_owned(), ..Default::default() });
         }
         let first = &mut rehomed.networks[0];
-        let both = |name, twice: bool| {
-            if twice { Err(NetworkError::Both(name)) } else { Ok(()) }
+        let both = |flag, own, twice: bool| {
+            if twice { Err(NetworkError::Both(flag, own)) } else { Ok(()) }
         };
-        both("network-alias", !self.aliases.is_empty() && !first.aliases.is_empty())?;
-        both("ip", self.ip.is_some() && first.ip.is_some())?;
-        both("ip6", self.ip6.is_some() && first.ip6.is_some())?;
-        both("mac-address", self.mac.is_some() && first.mac.is_some())?;
-        both("link-local-ip", !self.link_local.is_empty() && !first.link_local.is_empty())?;
+        let twice = |ours: &Option<String>, own: &Option<String>| ours.is_some() && own.is_some();
+        let many = |ours: &[String], own: &[String]| !ours.is_empty() && !own.is_empty();
+        both("network-alias", "alias", many(&self.aliases, &first.aliases))?;
+        both("ip", "IPv4 address", twice(&self.ip, &first.ip))?;
+        both("ip6", "IPv6 address", twice(&self.ip6, &first.ip6))?;
+        both("mac-address", "MAC address", twice(&self.mac, &first.mac))?;
+        let linked = many(&self.link_local, &first.link_local);
+        both("link-local-ip", "link-local IP addresses", linked)?;
         first.aliases.extend(self.aliases);
         first.link_local.extend(self.link_local);
         first.ip = first.ip.take().or(self.ip);
         first.ip6 = first.ip6.take().or(self.ip6);
         first.mac = first.mac.take().or(self.mac);
-        if user_defined {
+        if first.user_defined() {
             first.links.extend(self.links);
         }
         Ok(())

@@ -27,12 +27,29 @@ pub enum Takes {
 pub enum Place {
     /// To docker, as it is.
     Pass,
-    /// To the sidecar, which owns the network namespace that the container joins.
-    Sidecar,
+    /// To the sidecar, which owns the network namespace that the container joins: the reason.
+    Sidecar(&'static str),
     /// To docker, and looked at on the way: the reason.
     Handled(&'static str),
     /// Nowhere yet: the reason, and what to do instead.
     Refused(&'static str, &'static str),
+}
+
+/// Why most flags pass.
+const PASSES: &str = "docker does it as ever";
+const PORTS: &str = "ports are published by the owner of the network";
+const NETWORKS: &str = "the owner of the network joins it, and the container joins its owner";
+const NAMES: &str = "a host has one name, the owner's of its network";
+const FILES: &str = "/etc/hosts and resolv.conf are those of the owner of the network";
+
+impl Place {
+    /// Why it goes there.
+    pub fn why(self) -> &'static str {
+        match self {
+            Self::Pass => PASSES,
+            Self::Sidecar(why) | Self::Handled(why) | Self::Refused(why, _) => why,
+        }
+    }
 }
 
 const fn value(long: &'static str) -> FlagSpec {
@@ -49,8 +66,8 @@ impl FlagSpec {
         self
     }
 
-    const fn sidecar(mut self) -> Self {
-        self.place = Place::Sidecar;
+    const fn sidecar(mut self, why: &'static str) -> Self {
+        self.place = Place::Sidecar(why);
         self
     }
 
@@ -67,7 +84,7 @@ impl FlagSpec {
 
 /// The flags of `docker run`, those of older and newer clients and the hidden ones included.
 pub const RUN: &[FlagSpec] = &[
-    value("add-host").sidecar(),
+    value("add-host").sidecar(FILES),
     value("annotation"),
     value("attach").short('a'),
     value("blkio-weight"),
@@ -98,15 +115,15 @@ pub const RUN: &[FlagSpec] = &[
     value("device-write-bps"),
     value("device-write-iops"),
     switch("disable-content-trust"),
-    value("dns").sidecar(),
-    value("dns-opt").sidecar(),
-    value("dns-option").sidecar(),
-    value("dns-search").sidecar(),
-    value("domainname").sidecar(),
+    value("dns").sidecar(FILES),
+    value("dns-opt").sidecar(FILES),
+    value("dns-option").sidecar(FILES),
+    value("dns-search").sidecar(FILES),
+    value("domainname").sidecar(NAMES),
     value("entrypoint"),
     value("env").short('e').handled("its names are not taken from the target"),
     value("env-file").handled("its names are not taken from the target"),
-    value("expose").sidecar(),
+    value("expose").sidecar(PORTS),
     value("gpus"),
     value("group-add"),
     value("health-cmd"),
@@ -116,33 +133,33 @@ pub const RUN: &[FlagSpec] = &[
     value("health-start-period"),
     value("health-timeout"),
     switch("help").handled("docker prints its own help"),
-    value("hostname").short('h').sidecar(),
+    value("hostname").short('h').sidecar(NAMES),
     switch("init"),
     switch("interactive").short('i'),
     value("io-maxbandwidth"),
     value("io-maxiops"),
-    value("ip").sidecar(),
-    value("ip6").sidecar(),
+    value("ip").sidecar(NETWORKS),
+    value("ip6").sidecar(NETWORKS),
     value("ipc"),
     value("isolation"),
     value("kernel-memory"),
     value("label").short('l'),
     value("label-file"),
-    value("link").sidecar(),
-    value("link-local-ip").sidecar(),
+    value("link").sidecar(NETWORKS),
+    value("link-local-ip").sidecar(NETWORKS),
     value("log-driver"),
     value("log-opt"),
-    value("mac-address").sidecar(),
+    value("mac-address").sidecar(NETWORKS),
     value("memory").short('m'),
     value("memory-reservation"),
     value("memory-swap"),
     value("memory-swappiness"),
     value("mount"),
     value("name"),
-    value("net").sidecar(),
-    value("net-alias").sidecar(),
-    value("network").sidecar(),
-    value("network-alias").sidecar(),
+    value("net").sidecar(NETWORKS),
+    value("net-alias").sidecar(NETWORKS),
+    value("network").sidecar(NETWORKS),
+    value("network-alias").sidecar(NETWORKS),
     switch("no-healthcheck"),
     switch("oom-kill-disable"),
     value("oom-score-adj"),
@@ -150,8 +167,8 @@ pub const RUN: &[FlagSpec] = &[
     value("pids-limit"),
     value("platform"),
     switch("privileged"),
-    value("publish").short('p').sidecar(),
-    switch("publish-all").short('P').sidecar(),
+    value("publish").short('p').sidecar(PORTS),
+    switch("publish-all").short('P').sidecar(PORTS),
     value("pull"),
     switch("quiet").short('q'),
     switch("read-only"),
@@ -166,7 +183,7 @@ pub const RUN: &[FlagSpec] = &[
     value("storage-opt"),
     value("sysctl").handled("net.* goes to the sidecar, the rest to docker"),
     value("tmpfs"),
-    switch("tty").short('t').handled("our own lines end as a raw terminal needs it"),
+    switch("tty").short('t').handled("mirrord's own lines end as a raw terminal needs it"),
     value("ulimit"),
     switch("use-api-socket"),
     value("user").short('u'),

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use bollard::models::{
-    ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount, MountType, MountVolumeOptions,
+    ContainerCreateBody, ContainerCreateResponse, HostConfig, HostConfigLogConfig, Mount,
+    MountType, MountVolumeOptions,
 };
 use bollard::query_parameters::{CreateContainerOptionsBuilder, StartContainerOptions};
 use mirrord_netns::SIDECAR_SYSCTLS;
@@ -62,7 +63,7 @@ pub enum SidecarPlane {
 }
 
 /// The volume through which the app's container gets the preload library.
-pub fn layer_volume_name(session: &SessionId) -> String {
+pub fn layer_volume_name(session: impl std::fmt::Display) -> String {
     format!("mirrord-layer-{session}")
 }
 
@@ -97,7 +98,7 @@ pub struct Common<'a> {
 }
 
 impl Common<'_> {
-    /// The sidecar, with the flags that the user gave for the namespace; its id.
+    /// The sidecar, with the flags that the user gave for the namespace.
     pub async fn create_sidecar(
         &self,
         names: &Names,
@@ -105,7 +106,7 @@ impl Common<'_> {
         image_ports: &[String],
         remote_dns: bool,
         plane: SidecarPlane,
-    ) -> Result<String, EngineError> {
+    ) -> Result<ContainerCreateResponse, EngineError> {
         let mut body = self.body(Role::Proxy);
         body.hostname = names.host.clone();
         body.domainname = names.domain.clone();
@@ -123,11 +124,11 @@ impl Common<'_> {
             Some(sysctls.map(|(key, value)| (key.to_owned(), value.to_owned())).collect());
         network::apply(rehomed, image_ports, remote_dns, &mut body);
         let later = self.networks_for_later(&mut body, rehomed);
-        let id = self.create(Role::Proxy, body).await?;
+        let created = self.create(Role::Proxy, body).await?;
         for name in later {
-            self.connect(&id, &name, rehomed).await?;
+            self.connect(&created.id, &name, rehomed).await?;
         }
-        Ok(id)
+        Ok(created)
     }
 
     /// The agent, in the target's namespaces and with the volume of the sidecar, if there is one; its
@@ -142,7 +143,7 @@ impl Common<'_> {
         host.network_mode = Some(format!("container:{}", target.id));
         host.pid_mode = Some(target.pid_mode.clone());
         host.volumes_from = sidecar.map(|sidecar| vec![sidecar.to_owned()]);
-        self.create(Role::Agent, body).await
+        Ok(self.create(Role::Agent, body).await?.id)
     }
 
     /// Starts one of them.
@@ -185,7 +186,11 @@ impl Common<'_> {
         }
     }
 
-    async fn create(&self, role: Role, body: ContainerCreateBody) -> Result<String, EngineError> {
+    async fn create(
+        &self,
+        role: Role,
+        body: ContainerCreateBody,
+    ) -> Result<ContainerCreateResponse, EngineError> {
         let without_bpf = ContainerCreateBody {
             host_config: body
                 .host_config
@@ -205,7 +210,7 @@ impl Common<'_> {
         &self,
         role: Role,
         body: ContainerCreateBody,
-    ) -> Result<String, EngineError> {
+    ) -> Result<ContainerCreateResponse, EngineError> {
         let name = name(role, self.session);
         let options = CreateContainerOptionsBuilder::default().name(&name).build();
         let doing = match role {
@@ -213,7 +218,7 @@ impl Common<'_> {
             Role::Agent => "cannot create the agent",
         };
         let created = self.engine.api().create_container(Some(options), body).await;
-        Ok(created.map_err(|error| self.engine.explain(doing, error))?.id)
+        created.map_err(|error| self.engine.explain(doing, error))
     }
 
     /// An older engine creates a container in one network; it joins the others afterwards.
@@ -233,7 +238,8 @@ impl Common<'_> {
         let network = rehomed.networks.iter().find(|network| network.name == name);
         let request = bollard::models::NetworkConnectRequest {
             container: id.to_owned(),
-            endpoint_config: network.map(network::endpoint),
+            endpoint_config: network
+                .map(|network| network::endpoint(network, rehomed.name.as_ref())),
         };
         let connected = self.engine.api().connect_network(name, request).await;
         connected.map_err(|error| {

@@ -36,7 +36,7 @@ pub fn apply(
     apply_to_host(rehomed, remote_dns, host);
     let mut endpoints: HashMap<String, EndpointSettings> = HashMap::new();
     for network in &rehomed.networks {
-        endpoints.insert(network.name.clone(), endpoint(network));
+        endpoints.insert(network.name.clone(), endpoint(network, rehomed.name.as_ref()));
     }
     if !endpoints.is_empty() {
         body.networking_config = Some(NetworkingConfig { endpoints_config: Some(endpoints) });
@@ -83,10 +83,12 @@ fn bindings(rehomed: &Rehomed) -> Option<PortMap> {
     (!bindings.is_empty()).then_some(bindings)
 }
 
-/// One network's settings.
-pub fn endpoint(network: &Attachment) -> EndpointSettings {
+/// One network's settings. Where docker serves names, the container's own is the sidecar's too.
+pub fn endpoint(network: &Attachment, name: Option<&String>) -> EndpointSettings {
     let filled = |list: &[String]| (!list.is_empty()).then(|| list.to_vec());
     let addressed = network.ip.is_some() || network.ip6.is_some() || !network.link_local.is_empty();
+    let name = name.filter(|_| network.user_defined());
+    let aliases: Vec<String> = network.aliases.iter().chain(name).cloned().collect();
     let options: HashMap<String, String> = network.driver_options.clone().into_iter().collect();
     EndpointSettings {
         ipam_config: addressed.then(|| EndpointIpamConfig {
@@ -96,7 +98,7 @@ pub fn endpoint(network: &Attachment) -> EndpointSettings {
         }),
         links: filled(&network.links),
         mac_address: network.mac.clone(),
-        aliases: filled(&network.aliases),
+        aliases: filled(&aliases),
         driver_opts: (!options.is_empty()).then_some(options),
         gw_priority: network.gateway_priority,
         ..EndpointSettings::default()

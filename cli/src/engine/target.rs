@@ -149,6 +149,19 @@ async fn inspect(
     engine.api().inspect_container(name, None::<InspectContainerOptions>).await
 }
 
+/// The line of /etc/hosts that docker writes for a container linked on its own network.
+pub async fn link(engine: &Engine, name: &str, alias: &str) -> Option<String> {
+    let found = inspect(engine, name).await.ok()?;
+    let mut networks = found.network_settings?.networks?;
+    let address = networks.remove("bridge")?.ip_address.filter(|address| !address.is_empty())?;
+    let hostname = found.config?.hostname.unwrap_or_default();
+    let name = found.name?;
+    let name = Some(name.trim_start_matches('/')).filter(|name| *name != alias);
+    Some(
+        format!("{address}\t{alias} {hostname} {}", name.unwrap_or_default()).trim_end().to_owned(),
+    )
+}
+
 /// The network mode of the container that owns the network of this one.
 async fn network_of(engine: &Engine, container: &ContainerInspectResponse) -> String {
     let mut mode = network_mode(container);

@@ -242,7 +242,12 @@ impl BringUp<'_> {
             false => None,
         };
         let image_ports = self.image_ports(engine).await?;
-        Ok(Learned { image_ports, gateway, address: None })
+        let mut links = Vec::new();
+        for (name, alias) in self.plan.rehomed.hosts_by_link() {
+            // One that is not there is the engine's to refuse.
+            links.extend(target::link(engine, name, alias).await);
+        }
+        Ok(Learned { image_ports, gateway, address: None, links })
     }
 
     /// This machine's address on docker's own network.

@@ -123,7 +123,12 @@ impl BringUp<'_> {
         };
         let create =
             async || common.create_sidecar(names, rehomed, image_ports, *remote_dns, sidecar).await;
-        self.with_image(&common, create).await
+        let created = self.with_image(&common, create).await?;
+        // The engine has its say on links, and the client would have passed it on.
+        for message in created.warnings.into_iter().filter(|_| !rehomed.links.is_empty()) {
+            self.reporter.say(&Event::Warning { message });
+        }
+        Ok(created.id)
     }
 
     /// Creates something from our image, which is made if it is not there.

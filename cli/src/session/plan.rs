@@ -21,7 +21,7 @@ const AGENT_PATIENCE: u64 = 30;
 const AGENT_ALONE: u64 = 1;
 
 /// The address in `--add-host` that stands for this machine's.
-const HOST_GATEWAY: &str = "host-gateway";
+pub const HOST_GATEWAY: &str = "host-gateway";
 
 /// What the engine says that a plan needs.
 #[derive(Debug, Default)]
@@ -32,6 +32,8 @@ pub struct Learned {
     pub gateway: Option<String>,
     /// The target's address.
     pub address: Option<String>,
+    /// Lines of /etc/hosts for containers that are linked on docker's own network.
+    pub links: Vec<String>,
 }
 
 /// A session to be brought up.
@@ -182,7 +184,7 @@ impl Plan {
             Some(domain) => format!("{address}\t{name}.{domain} {name}"),
             None => format!("{address}\t{name}"),
         });
-        added.chain(own).collect()
+        added.chain(own).chain(learned.links.iter().cloned()).collect()
     }
 
     fn published_udp(&self, image_ports: &[String]) -> Vec<u16> {
