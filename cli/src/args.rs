@@ -8,6 +8,7 @@ use mirrord_protocol::control::SHARED_FOLDER;
 
 use crate::cluster::settings::AgentMode;
 use crate::doctor::DoctorArgs;
+use crate::explain::Output;
 use crate::list::ListArgs;
 use crate::session::plane::PlaneArg;
 use crate::settings::ENVIRONMENT;
@@ -175,6 +176,13 @@ pub struct Options {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true)]
     #[arg(default_missing_value = "true", help_heading = "Redirection")]
     pub skip_build_tools: Option<bool>,
+    /// Print the plan, where each flag goes and why, each call to the engine, and start nothing
+    #[arg(long, help_heading = "Output")]
+    pub explain: bool,
+    /// The plan's form
+    #[arg(short, long, value_enum, value_name = "FORM", requires = "explain")]
+    #[arg(help_heading = "Output")]
+    pub output: Option<Output>,
     /// How progress is shown, on standard error
     #[arg(long, value_enum, default_value_t, value_name = "HOW", help_heading = "Output")]
     pub progress: ProgressArg,
@@ -274,6 +282,8 @@ impl Options {
             plane: self.plane.or(below.plane),
             skip_processes: joined(self.skip_processes, &below.skip_processes),
             skip_build_tools: self.skip_build_tools.or(below.skip_build_tools),
+            explain: self.explain || below.explain,
+            output: self.output.or(below.output),
             progress: self.progress.over(below.progress),
             quiet: self.quiet || below.quiet,
             verbose: self.verbose + below.verbose,

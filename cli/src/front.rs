@@ -14,7 +14,7 @@ mod signals;
 mod tell;
 pub mod trampoline;
 
-pub use docker::replace;
+pub use docker::{Joined, Prepared as DockerLine, UsersVariables, replace};
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal};
@@ -24,7 +24,6 @@ use mirrord_protocol::control::Target;
 use nix::sys::signal::Signal;
 
 use self::app::App;
-use self::docker::UsersVariables;
 use self::link::Keeper;
 use self::process::Refusal;
 use self::signals::Signals;

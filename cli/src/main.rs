@@ -16,6 +16,7 @@ mod doctor;
 mod engine;
 mod env_rules;
 mod exit;
+mod explain;
 mod failure;
 mod front;
 mod layer;
@@ -34,6 +35,7 @@ use crate::args::{Cli, Command, Options};
 use crate::config::Verdict;
 use crate::docker_run::{Line, parse};
 use crate::doctor::DoctorArgs;
+use crate::explain::Explanation;
 use crate::failure::Failure;
 use crate::front::trampoline;
 use crate::list::ListArgs;
@@ -115,7 +117,22 @@ fn container(before: &Options, behind: &Options, words: &[OsString]) -> ExitCode
     }
 }
 
+/// Prints a plan; the code is that of its refusal, if it is one.
+fn explain_line(options: &Options, plan: &Explanation, refused: u8) -> ExitCode {
+    plan.print(options.output.unwrap_or_default());
+    match plan.refused() {
+        None => ExitCode::SUCCESS,
+        Some(failure) => {
+            Progress::new(Voice::of(options)).failure(failure);
+            ExitCode::from(refused)
+        }
+    }
+}
+
 fn exec(options: &Options, words: &[OsString]) -> ExitCode {
+    if options.explain {
+        return explain_line(options, &explain::process(options, words), exit::FAILED);
+    }
     let mut progress = Progress::new(Voice::of(options));
     let code = settle(options, &mut progress)
         .map_err(|failure| (failure, exit::FAILED))
@@ -155,6 +172,9 @@ fn failed(progress: &mut Progress, failure: &Failure) -> ExitCode {
 }
 
 fn run_front(options: &Options, words: &[OsString]) -> ExitCode {
+    if options.explain {
+        return explain_line(options, &explain::container(options, words), exit::NOTHING_RAN);
+    }
     let mut progress = Progress::new(Voice::of(options));
     let code = match parse::line(words) {
         Ok(Line::Docker) => Err(front::replace(words)),

@@ -117,6 +117,14 @@ impl Settings {
         !matches!(self.target, Some(TargetName::Container(_)))
     }
 
+    /// The target, if it is a container of an engine.
+    pub fn container(&self) -> Option<&str> {
+        match &self.target {
+            Some(TargetName::Container(name)) => Some(name),
+            _ => None,
+        }
+    }
+
     /// What the options, the environment and the configuration file say, in this order.
     pub fn of(options: &Options) -> Result<Self, Failure> {
         let mut options = options.clone();

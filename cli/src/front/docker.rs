@@ -21,13 +21,26 @@ use crate::engine::elf::EXECUTABLE;
 use crate::engine::image::LAYER_FOLDER;
 use crate::env_rules::Delivery;
 use crate::failure::Failure;
+use crate::session::Plan;
 use crate::session::plane::{self, Plane};
-use crate::session::{Plan, SessionId};
 
 /// What the loader loads before anything else (ld.so(8)).
 const PRELOAD: &str = "LD_PRELOAD";
 
+/// What brings a container into its session.
+pub struct Joined {
+    /// The sidecar's name or id.
+    pub sidecar: String,
+    /// The session's id.
+    pub session: String,
+    /// Flags that bring it the target's variables.
+    pub variables: Vec<OsString>,
+    /// Flags that bring it the preload library, behind the user's own.
+    pub layer: Vec<String>,
+}
+
 /// What the user says of variables.
+#[derive(Default)]
 pub struct UsersVariables {
     names: HashSet<String>,
     copies: Vec<OwnedFd>,
@@ -88,36 +101,52 @@ impl Prepared {
         &self.users.names
     }
 
+    /// What docker is told.
+    pub fn words(&self, joined: &Joined) -> Vec<OsString> {
+        let mut words = self.head.clone();
+        words.push(format!("--network=container:{}", joined.sidecar).into());
+        words.push(format!("--label={SESSION_LABEL}={}", joined.session).into());
+        words.extend(joined.variables.iter().cloned());
+        words.extend(self.flags.iter().cloned());
+        words.extend(joined.layer.iter().map(OsString::from));
+        words.extend(self.rest.iter().cloned());
+        words
+    }
+
+    /// Flags that bring a container the preload library.
+    pub fn layer(&self, session: &str) -> Vec<String> {
+        layer_flags(session, self.preloaded.as_deref())
+    }
+
     /// Starts docker in the sidecar's network with the target's variables.
     pub fn start(
-        self,
+        mut self,
         plan: &Plan,
         sidecar: &str,
         delivery: &Delivery,
         shares_terminal: bool,
     ) -> Result<App, Failure> {
-        let mut files = self.users.copies;
+        let session = plan.session.to_string();
+        let mut files = std::mem::take(&mut self.users.copies);
+        let mut variables = Vec::new();
+        if !delivery.file.is_empty() {
+            let file = memory_file(c"target-env", delivery.file.as_bytes())?;
+            variables.push(format!("--env-file={}", path_of(&file)).into());
+            files.push(file);
+        }
+        variables.extend(delivery.by_name.iter().map(|(name, _)| format!("--env={name}").into()));
+        let layer = match plan.plane == Plane::Layer {
+            true => self.layer(&session),
+            false => Vec::new(),
+        };
+        let joined = Joined { sidecar: sidecar.to_owned(), session, variables, layer };
         let mut command = Command::new(EXECUTABLE);
         command
             .arg(trampoline::NAME)
             .arg(std::process::id().to_string())
             .arg(&self.program)
-            .args(&self.head)
-            .arg(format!("--network=container:{sidecar}"))
-            .arg(format!("--label={SESSION_LABEL}={}", plan.session));
-        if !delivery.file.is_empty() {
-            let file = memory_file(c"target-env", delivery.file.as_bytes())?;
-            command.arg(format!("--env-file={}", path_of(&file)));
-            files.push(file);
-        }
-        for (name, value) in &delivery.by_name {
-            command.arg(format!("--env={name}")).env(name, value);
-        }
-        command.args(&self.flags);
-        if plan.plane == Plane::Layer {
-            command.args(layer_flags(&plan.session, self.preloaded.as_deref()));
-        }
-        command.args(&self.rest);
+            .args(self.words(&joined))
+            .envs(delivery.by_name.iter().map(|(name, value)| (name, value)));
         App::start(command, shares_terminal, files)
             .map_err(|error| Failure::caused_by("cannot start docker", &error))
     }
@@ -134,7 +163,7 @@ fn preloaded(words: impl Iterator<Item = String>) -> Option<String> {
 }
 
 /// What brings the preload library into a container, behind the user's own flags.
-fn layer_flags(session: &SessionId, preloaded: Option<&str>) -> Vec<String> {
+fn layer_flags(session: &str, preloaded: Option<&str>) -> Vec<String> {
     let others = preloaded.map(|others| format!(":{others}")).unwrap_or_default();
     vec![
         format!(
@@ -212,8 +241,7 @@ mod tests {
             Some("/x.so /y.so")
         );
         assert_eq!(of(&["LD_PRELOAD="]), None);
-        let session = SessionId::random().expect("random");
-        let flags = layer_flags(&session, Some("/x.so"));
+        let flags = layer_flags("1", Some("/x.so"));
         assert_eq!(flags[1], "--env=LD_PRELOAD=/opt/mirrord/libmirrord_layer.so:/x.so");
     }
 

@@ -122,7 +122,7 @@ impl Plane {
 }
 
 /// The proxy's abstract unix socket in a namespace that is the session's own.
-pub fn socket(session: &SessionId) -> String {
+pub fn socket(session: impl std::fmt::Display) -> String {
     format!("mirrord-{session}")
 }
 
