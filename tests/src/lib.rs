@@ -12,6 +12,7 @@
 
 pub mod bench;
 pub mod cluster;
+pub mod differential;
 pub mod docker;
 pub mod exec;
 pub mod lab;
