@@ -27,6 +27,9 @@ use crate::engine::Engine;
 /// No build makes more than so many bytes of a function that makes one system call.
 #[cfg(target_arch = "x86_64")]
 const LONGEST_UV: usize = 256;
+/// No build has libuv's functions farther from one another.
+#[cfg(target_arch = "x86_64")]
+const FARTHEST_UV: usize = 1 << 20;
 
 /// Writes a jump at the beginning of a function, of which nothing is left.
 pub struct Jumps;
@@ -53,11 +56,13 @@ pub fn install(engine: &mut impl Engine) {
     let Some(image) = image::Image::of_executable() else { return };
     // libuv 1.35 was the first without the function, 1.38 the first with the other one. To look
     // through all names of an executable takes a while.
-    let has_uv = dynamic::Dynamic::of(&image)
-        .is_some_and(|dynamic| dynamic.has(b"uv_accept") && !dynamic.has(b"uv_library_shutdown"));
+    let uv = dynamic::Dynamic::of(&image)
+        .filter(|dynamic| dynamic.address(b"uv_library_shutdown").is_none())
+        .and_then(|dynamic| dynamic.address(b"uv_accept"));
     let Some(file) = file::File::of_executable() else { return };
-    if has_uv
-        && let Some((address, len)) = file.function(b"uv__accept4", LONGEST_UV)
+    let near = |uv: usize| uv.saturating_sub(FARTHEST_UV)..uv.saturating_add(FARTHEST_UV);
+    if let Some(uv) = uv
+        && let Some((address, len)) = file.function(b"uv__accept4", near(uv), LONGEST_UV)
         && let Some(place) = image.code_at(address, len)
     {
         engine.replace(place, len, uv_accept4 as *const () as usize);

@@ -34,9 +34,9 @@ impl Dynamic {
         })
     }
 
-    /// Whether a name is among them.
-    pub fn has(&self, name: &[u8]) -> bool {
-        self.find(name).is_some()
+    /// The address that the file has for a name, if it is among them.
+    pub fn address(&self, name: &[u8]) -> Option<usize> {
+        long(self.symbols, self.find(name)?.checked_mul(SYMBOL)?.checked_add(8)?)
     }
 
     /// The number of a symbol. Header: buckets, first symbol, bloom words, shift; then those words
@@ -89,7 +89,7 @@ mod tests {
         for len in 0..64 {
             let hashes = vec![1; len].leak();
             let dynamic = Dynamic { hashes, symbols: &[0; 100], names: b"\0uv_accept\0" };
-            assert!(!dynamic.has(b"uv_accept"));
+            assert_eq!(dynamic.address(b"uv_accept"), None);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The executable's file: its sections, which are not in memory.
 
+use core::ops::Range;
 use core::slice;
 
 use super::bytes::{ends, long, says, short, word};
@@ -75,9 +76,14 @@ impl File {
         self.sections().any(|section| ends(&text, section.name, b".gopclntab"))
     }
 
-    /// The address and length of a function by its name, also if no library sees it. A limit to its
-    /// length spares most of the names, which are many.
-    pub fn function(&self, name: &[u8], longest: usize) -> Option<(usize, usize)> {
+    /// The address and length of a function by its name, also if no library sees it. Limits to its
+    /// place and length spare most of the names, which are many.
+    pub fn function(
+        &self,
+        name: &[u8],
+        within: Range<usize>,
+        longest: usize,
+    ) -> Option<(usize, usize)> {
         let table = self.sections().find(|section| section.kind == SHT_SYMTAB)?;
         let names = self.sections().nth(table.link)?;
         let symbols = Mapped::new(&self.fd, table)?;
@@ -85,12 +91,12 @@ impl File {
         let (symbols, _) = symbols.bytes().as_chunks::<SYMBOL>();
         symbols.iter().find_map(|symbol| {
             let [.., kind, _, _, _] = *symbol.first_chunk::<8>()?;
-            let len = long(symbol, 16)?;
-            if kind & 15 != STT_FUNC || len > longest {
+            let (address, len) = (long(symbol, 8)?, long(symbol, 16)?);
+            if kind & 15 != STT_FUNC || len > longest || !within.contains(&address) {
                 return None;
             }
             let at = word(symbol, 0)? as usize;
-            says(names.bytes(), at, name).then_some((long(symbol, 8)?, len))
+            says(names.bytes(), at, name).then_some((address, len))
         })
     }
 }
@@ -145,9 +151,13 @@ mod tests {
     fn a_function_is_found_by_its_name() {
         let file = File::of_executable().expect("our own executable");
         assert!(!file.is_go());
-        let (address, len) = file.function(b"main", 4096).expect("every program has it");
+        let all = 0..usize::MAX;
+        let main = file.function(b"main", all.clone(), 4096);
+        let (address, len) = main.expect("every program has it");
         assert!(address > 0 && len > 0);
-        assert_eq!(file.function(b"mai", 4096), None);
-        assert_eq!(file.function(b"main", 1), None);
+        assert_eq!(file.function(b"main", address..address + 1, 4096), main);
+        assert_eq!(file.function(b"mai", all.clone(), 4096), None);
+        assert_eq!(file.function(b"main", all, 1), None);
+        assert_eq!(file.function(b"main", 0..address, 4096), None);
     }
 }
