@@ -1,6 +1,7 @@
 //! The preload library: no standard library, and of libc only names that every libc has, without
 //! versions. For that it is linked against stubs, which have the names of the real ones.
 
+use std::env;
 use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -36,11 +37,14 @@ const FLAGS: &[&str] = &[
 pub fn build(nested: &Nested) -> Result<PathBuf, Box<dyn Error>> {
     let stubs = nested.out.join("layer-stubs");
     fs::create_dir_all(&stubs)?;
+    let architecture = nested.target.to_str().and_then(|triple| triple.split('-').next());
+    let cc = compiler(architecture.unwrap_or_default());
     for (name, soname) in STUBS {
-        stub(&stubs, name, soname)?;
+        stub(cc, &stubs, name, soname)?;
     }
     let mut flags: Vec<String> = FLAGS.iter().map(ToString::to_string).collect();
     flags.push(format!("-Clink-arg=-L{}", stubs.display()));
+    flags.push(format!("-Clinker={cc}"));
     let words = ["rustc", "--package", "mirrord-layer", "--lib", "--crate-type", "cdylib"];
     let more = ["--features", "preload", "--profile", "layer"];
     nested.run(FOLDER, &[&words[..], &more].concat(), &flags)?;
@@ -49,15 +53,23 @@ pub fn build(nested: &Nested) -> Result<PathBuf, Box<dyn Error>> {
     Ok(file)
 }
 
+/// What makes libraries for an architecture.
+pub fn compiler(architecture: &str) -> &'static str {
+    match architecture {
+        "aarch64" if env::consts::ARCH != "aarch64" => "aarch64-linux-gnu-gcc",
+        _ => "cc",
+    }
+}
+
 /// Makes a library that has names and nothing behind them.
-fn stub(folder: &Path, name: &str, soname: &str) -> Result<(), Box<dyn Error>> {
-    let status = Command::new("cc")
+fn stub(cc: &str, folder: &Path, name: &str, soname: &str) -> Result<(), Box<dyn Error>> {
+    let status = Command::new(cc)
         .args(["-shared", "-nostdlib", &format!("-Wl,-soname,{soname}"), "-o"])
         .arg(folder.join(format!("{name}.so")))
         .arg(format!("../layer/stubs/{name}.s"))
         .status()?;
     if !status.success() {
-        return Err(format!("cc cannot make {soname}: {status}").into());
+        return Err(format!("{cc} cannot make {soname}: {status}").into());
     }
     Ok(())
 }

@@ -232,6 +232,10 @@ pub unsafe fn getsockopt<K: Kernel>(kernel: K, arguments: [usize; 6]) -> Result<
         if let Some(errno) = failure(fd, raw != 0 || was_open) {
             // SAFETY: as above.
             unsafe { place.write_unaligned(errno.0) };
+            // The reset may be on its way still: who has heard of it is not connected any more.
+            if sys::tcp_state(fd) != CLOSED {
+                disconnect(fd);
+            }
         }
     }
     Ok(result)

@@ -3,6 +3,8 @@
 
 #[path = "../../../cli/build/layer.rs"]
 mod layer;
+#[path = "../common/libcs.rs"]
+mod libcs;
 #[path = "../common/library.rs"]
 mod library;
 #[path = "../../../cli/build/nested.rs"]
@@ -16,39 +18,31 @@ use std::process::{Command, Output};
 use std::sync::Mutex;
 use std::{env, fs};
 
+use libcs::{Binary, Libc};
 use proxy::Programs;
 
-/// Compiles a program for each libc that there is a compiler for, once.
-fn compiled(name: &'static str, more: &[&str]) -> Vec<PathBuf> {
-    static MADE: Mutex<BTreeMap<&str, Vec<PathBuf>>> = Mutex::new(BTreeMap::new());
+/// A program in each of these libcs, compiled once.
+fn compiled(name: &'static str, more: &[&str], libcs: &[Libc]) -> Vec<Binary> {
+    static MADE: Mutex<BTreeMap<&str, Vec<Binary>>> = Mutex::new(BTreeMap::new());
     let mut made = MADE.lock().expect("not poisoned");
-    let compile = |compiler: &str| {
-        let file = folder().join(format!("children-{name}-{compiler}"));
-        let source = format!("tests/children/{name}.c");
-        let mut cc = Command::new(compiler);
-        cc.args(["-O1", "-w", &source, "-o"]).arg(&file).args(more);
-        cc.status().is_ok_and(|status| status.success()).then_some(file)
-    };
-    let compile_all = || {
-        let glibc = compile("cc").expect("a C compiler");
-        let musl = compile("musl-gcc");
-        assert!(musl.is_some() || env::var_os("CI").is_none(), "musl-gcc is missing");
-        if musl.is_none() {
-            eprintln!("SKIPPED in musl: musl-gcc is missing");
-        }
-        [glibc].into_iter().chain(musl).collect()
-    };
-    made.entry(name).or_insert_with(compile_all).clone()
+    let source = PathBuf::from(format!("tests/children/{name}.c"));
+    made.entry(name).or_insert_with(|| libcs::compiled(&source, more, libcs)).clone()
 }
 
 fn folder() -> &'static Path {
     Path::new(env!("CARGO_TARGET_TMPDIR"))
 }
 
-fn run(program: &Path, variable: &str, words: &[&str]) -> Output {
-    let mut command = Command::new(program);
-    command.args(words).env("LD_PRELOAD", library::library()).env("MIRRORD_LAYER", variable);
+fn run(mut command: Command, variable: &str, words: &[&str]) -> Output {
+    command.args(words).env("MIRRORD_LAYER", variable);
     command.current_dir(folder()).output().expect("it runs")
+}
+
+/// A program of this machine's own, with the layer.
+fn loaded(program: &str) -> Command {
+    let mut command = Command::new(program);
+    command.env("LD_PRELOAD", library::library());
+    command
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -105,8 +99,8 @@ const WAYS: &[&str] = &[
 #[test]
 fn names_are_the_targets_in_every_form() {
     let variable = proxy::start("web-0\0", Programs::Refused);
-    for program in compiled("names", &["-lresolv"]) {
-        let output = run(&program, &variable, &[]);
+    for program in compiled("names", &["-lresolv"], libcs::ALL) {
+        let output = run(program.loaded(), &variable, &[]);
         let expected = "\
 info db 10.9.0.1/80 2001:db8::1/80 db.shop
 info db 10.9.0.1/80
@@ -143,14 +137,14 @@ send 1 0 3
 host 0 web-0 web-0
 ";
         let lines = text(&output.stdout).replace(" errno\n", "\n");
-        assert_eq!(lines, expected, "{} {}", program.display(), text(&output.stderr));
+        assert_eq!(lines, expected, "{} {}", program.file.display(), text(&output.stderr));
     }
 }
 
 #[test]
 fn without_a_proxy_names_are_tried_again_later() {
-    for program in compiled("names", &["-lresolv"]) {
-        let output = run(&program, "mirrord-layer-children-nobody", &[]);
+    for program in compiled("names", &["-lresolv"], libcs::ALL) {
+        let output = run(program.loaded(), "mirrord-layer-children-nobody", &[]);
         let lines = text(&output.stdout);
         assert!(lines.starts_with("info db error again\n"), "{lines}");
         assert!(lines.contains("info 127.1 127.0.0.1/80"), "{lines}");
@@ -160,13 +154,13 @@ fn without_a_proxy_names_are_tried_again_later() {
 #[test]
 fn what_concerns_this_machine_is_as_it_was() {
     let variable = proxy::start("\0", Programs::Refused);
-    for program in compiled("local", &[]) {
-        let without = Command::new(&program).output().expect("it runs");
-        let with = run(&program, &variable, &[]);
+    for program in compiled("local", &[], libcs::ALL) {
+        let without = program.plain().output().expect("it runs");
+        let with = run(program.loaded(), &variable, &[]);
         assert!(text(&without.stdout).lines().count() > 500);
         let (without, with) = (text(&without.stdout), text(&with.stdout));
         for (without, with) in without.lines().zip(with.lines()) {
-            assert_eq!(without, with, "{}", program.display());
+            assert_eq!(without, with, "{}", program.file.display());
         }
         assert_eq!(without.len(), with.len());
     }
@@ -175,9 +169,9 @@ fn what_concerns_this_machine_is_as_it_was() {
 #[test]
 fn many_threads_ask_and_execute_at_once() {
     let variable = proxy::start("\0", Programs::Refused);
-    for program in compiled("stress", &["-pthread"]) {
-        let output = run(&program, &variable, &["2"]);
-        assert_eq!(text(&output.stdout), "", "{}", program.display());
+    for program in compiled("stress", &["-pthread"], libcs::NATIVE) {
+        let output = run(program.loaded(), &variable, &["2"]);
+        assert_eq!(text(&output.stdout), "", "{}", program.file.display());
         assert!(output.status.success(), "{:?} {}", output.status, text(&output.stderr));
     }
 }
@@ -185,11 +179,11 @@ fn many_threads_ask_and_execute_at_once() {
 #[test]
 fn system_calls_by_number_are_answered_as_ever() {
     let variable = proxy::start("web-0\0", Programs::Refused);
-    for program in compiled("calls", &[]) {
-        let output = run(&program, &variable, &[]);
+    for program in compiled("calls", &[], libcs::ALL) {
+        let output = run(program.loaded(), &variable, &[]);
         let expected = "pid 1 77\nmap 1\nmap at b\nclose -1 9\nnone -1 1\nring -1 1\n\
                         name 0 web-0\nchild\nsocket -1 1\n";
-        assert_eq!(text(&output.stdout), expected, "{}", program.display());
+        assert_eq!(text(&output.stdout), expected, "{}", program.file.display());
     }
 }
 
@@ -198,9 +192,9 @@ fn the_layer_goes_along_with_every_program() {
     let variable = proxy::start("\0", Programs::Refused);
     let (script, library) = (script(), library::library().display());
     let script = script.to_str().expect("text");
-    for program in compiled("exec", &[]) {
+    for program in compiled("exec", &[], libcs::NATIVE) {
         for way in WAYS {
-            let output = run(&program, &variable, &[way, script]);
+            let output = run(program.loaded(), &variable, &[way, script]);
             let line = text(&output.stdout);
             let rest = line.split_once(' ').map(|(_, rest)| rest).unwrap_or_default();
             let error = text(&output.stderr);
@@ -210,12 +204,12 @@ fn the_layer_goes_along_with_every_program() {
             }
         }
         for way in ["system", "popen"] {
-            let output = run(&program, &variable, &[way, script]);
+            let output = run(program.loaded(), &variable, &[way, script]);
             let expected = format!("x {library} {variable}\n");
             assert_eq!(text(&output.stdout), expected, "{way}: {}", text(&output.stderr));
         }
         let own = ["execve", script, "LD_PRELOAD=libc.so.6"];
-        let line = text(&run(&program, &variable, &own).stdout);
+        let line = text(&run(program.loaded(), &variable, &own).stdout);
         assert_eq!(line, format!("x libc.so.6:{library} {variable}\n"));
     }
 }
@@ -244,7 +238,7 @@ fn shells_and_env_hand_the_layer_on() {
         let line = line.replace("SCRIPT", script).replace("NAME", name);
         let line = line.replace("FOLDER", folder().to_str().expect("text"));
         for shell in ["/bin/sh", "/bin/bash"] {
-            let output = run(Path::new(shell), &variable, &["-c", &line]);
+            let output = run(loaded(shell), &variable, &["-c", &line]);
             let error = text(&output.stderr);
             let expected = format!("x {library} {variable}\n");
             assert_eq!(text(&output.stdout), expected, "{shell} {line}: {error}");
@@ -263,7 +257,7 @@ fn a_program_that_gives_rights_runs_and_is_named_once() {
         return;
     }
     fs::set_permissions(&program, PermissionsExt::from_mode(0o4755)).expect("set");
-    let output = run(Path::new("/bin/sh"), &variable, &["-c", "./children-secure"]);
+    let output = run(loaded("/bin/sh"), &variable, &["-c", "./children-secure"]);
     let expected = "mirrord: note: ./children-secure runs with other rights than its caller: \
                     no library can be loaded into it, so it runs without the target\n";
     assert_eq!(text(&output.stderr), expected);
@@ -274,9 +268,9 @@ fn a_program_that_gives_rights_runs_and_is_named_once() {
 fn a_static_program_is_refused_by_name() {
     let variable = proxy::start("\0", Programs::Refused);
     let (file, script) = static_program("children-static");
-    for program in compiled("exec", &[]) {
+    for program in compiled("exec", &[], libcs::NATIVE) {
         for (way, path) in WAYS.iter().flat_map(|way| [(way, &file), (way, &script)]) {
-            let output = run(&program, &variable, &[way, path.to_str().expect("text")]);
+            let output = run(program.loaded(), &variable, &[way, path.to_str().expect("text")]);
             let expected = format!(
                 "mirrord: error: {} is statically linked: no library can be loaded into it; \
                  run it in a container with 'mirrord docker run'\n",
@@ -295,10 +289,10 @@ fn a_static_program_may_be_exchanged_or_let_through() {
     let exchanging = proxy::start("\0", Programs::Copied);
     let refusing = proxy::start("\0", Programs::Refused);
     let direct = proxy::start("\0", Programs::Direct);
-    for program in compiled("exec", &[]) {
+    for program in compiled("exec", &[], libcs::NATIVE) {
         for way in ["execve", "vfork execve", "posix_spawn", "execvp", "syscall"] {
             let code = |variable, path: &Path| {
-                let output = run(&program, variable, &[way, path.to_str().expect("text")]);
+                let output = run(program.loaded(), variable, &[way, path.to_str().expect("text")]);
                 assert_eq!(text(&output.stderr), "", "{way}");
                 output.status.code()
             };

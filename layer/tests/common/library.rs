@@ -2,6 +2,7 @@
 
 use std::env;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::OnceLock;
 
 use crate::layer;
@@ -17,11 +18,33 @@ pub fn library() -> &'static Path {
         if let Some(file) = env::var_os(VARIABLE) {
             return file.into();
         }
-        let out = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
-        let cargo = env::var_os("CARGO").expect("run by cargo");
-        let target = format!("{}-unknown-linux-gnu", env::consts::ARCH).into();
-        layer::build(&Nested { out, cargo, target }).expect("a library")
+        built(env::consts::ARCH)
     })
+}
+
+/// The one for aarch64, if this machine can make it.
+#[allow(dead_code)]
+pub fn of_aarch64() -> Option<&'static Path> {
+    static LIBRARY: OnceLock<Option<PathBuf>> = OnceLock::new();
+    LIBRARY.get_or_init(|| can_make_aarch64().then(|| built("aarch64"))).as_deref()
+}
+
+fn can_make_aarch64() -> bool {
+    let rustc = env::var_os("RUSTC").unwrap_or("rustc".into());
+    let target = Command::new(rustc)
+        .args(["--print", "target-libdir", "--target", "aarch64-unknown-linux-gnu"])
+        .output()
+        .is_ok_and(|told| Path::new(String::from_utf8_lossy(&told.stdout).trim()).exists());
+    let compiler = Command::new(layer::compiler("aarch64")).arg("--version").output();
+    target && compiler.is_ok_and(|told| told.status.success())
+}
+
+fn built(architecture: &str) -> PathBuf {
+    let out = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(architecture);
+    std::fs::create_dir_all(&out).expect("a folder");
+    let cargo = env::var_os("CARGO").expect("run by cargo");
+    let target = format!("{architecture}-unknown-linux-gnu").into();
+    layer::build(&Nested { out, cargo, target }).expect("a library")
 }
 
 /// A library of this machine's libc.

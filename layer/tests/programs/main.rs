@@ -2,6 +2,8 @@
 
 #[path = "../../../cli/build/layer.rs"]
 mod layer;
+#[path = "../common/libcs.rs"]
+mod libcs;
 #[path = "../common/library.rs"]
 mod library;
 #[path = "../../../cli/build/nested.rs"]
@@ -10,31 +12,18 @@ mod proxy;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Stdio};
 use std::sync::OnceLock;
 
+use libcs::Binary;
 use proxy::Proxy;
 
-/// The program, compiled for each libc that there is a compiler for.
-fn probes() -> &'static [PathBuf] {
-    static PROBES: OnceLock<Vec<PathBuf>> = OnceLock::new();
-    PROBES.get_or_init(|| {
-        let compile = |compiler: &str| {
-            let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("probe-{compiler}"));
-            let mut cc = Command::new(compiler);
-            cc.args(["-O1", "-pthread", "tests/programs/probe.c", "-o"]).arg(&file);
-            let made = cc.status().is_ok_and(|status| status.success());
-            made.then_some(file)
-        };
-        let glibc = compile("cc").expect("a C compiler");
-        let musl = compile("musl-gcc");
-        assert!(musl.is_some() || std::env::var_os("CI").is_none(), "musl-gcc is missing");
-        if musl.is_none() {
-            eprintln!("SKIPPED in musl: musl-gcc is missing");
-        }
-        [glibc].into_iter().chain(musl).collect()
-    })
+/// The program in each libc.
+fn probes() -> &'static [Binary] {
+    static PROBES: OnceLock<Vec<Binary>> = OnceLock::new();
+    let source = Path::new("tests/programs/probe.c");
+    PROBES.get_or_init(|| libcs::compiled(source, &["-pthread"], libcs::ALL))
 }
 
 /// Runs a test in each of them, with a proxy of its own.
@@ -52,10 +41,9 @@ struct Program {
 }
 
 impl Program {
-    fn start(probe: &Path, proxy: &Proxy, words: &[&str]) -> Self {
-        let mut command = Command::new(probe);
-        command.args(words).env("LD_PRELOAD", library::library());
-        command.env("MIRRORD_LAYER", proxy.variable()).stdin(Stdio::null());
+    fn start(probe: &Binary, proxy: &Proxy, words: &[&str]) -> Self {
+        let mut command = probe.loaded();
+        command.args(words).env("MIRRORD_LAYER", proxy.variable()).stdin(Stdio::null());
         let mut child = command.stdout(Stdio::piped()).spawn().expect("it runs");
         let output = BufReader::new(child.stdout.take().expect("a pipe"));
         Self { child, output }
@@ -257,6 +245,14 @@ fn a_signal_interrupts() {
 }
 
 #[test]
+fn no_question_to_the_proxy_is_interrupted() {
+    in_each(|run, _| {
+        let lines = run(&["storm", "10.9.0.1", "8093"]).rest();
+        assert_eq!(lines, ["bound 200 listened 200 connected 20"]);
+    });
+}
+
+#[test]
 fn descriptors_are_numbered_as_without_us() {
     in_each(|run, _| {
         assert_eq!(run(&["numbers", "10.9.0.1", "8088"]).rest(), ["0 0 3 0"]);
@@ -312,8 +308,8 @@ fn many_threads_accept_at_once() {
 #[test]
 fn programs_are_left_alone_by_name() {
     in_each(|run, proxy| {
-        let names = ["probe-cc", "probe-musl-gcc"];
-        proxy.skip(&names.join("\0"));
+        let names = libcs::ALL.iter().map(|libc| format!("probe-{libc:?}"));
+        proxy.skip(&names.collect::<Vec<_>>().join("\0"));
         let free = TcpListener::bind("127.0.0.1:0").expect("a listener");
         let address = free.local_addr().expect("an address");
         drop(free);
@@ -328,9 +324,8 @@ fn programs_are_left_alone_by_name() {
 fn without_a_proxy_what_needs_none_goes_on() {
     for probe in probes() {
         let run = |words: &[&str]| {
-            let mut command = Command::new(probe);
-            command.args(words).env("LD_PRELOAD", library::library());
-            command.env("MIRRORD_LAYER", "mirrord-layer-test-nobody");
+            let mut command = probe.loaded();
+            command.args(words).env("MIRRORD_LAYER", "mirrord-layer-test-nobody");
             let output = command.output().expect("it runs");
             assert!(output.status.success());
             String::from_utf8(output.stdout).expect("text")
