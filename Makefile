@@ -1,5 +1,5 @@
 # setup         what building and testing need and this machine lacks
-# build         dist/mirrord: one static executable
+# build         dist/mirrord: one static executable; dist/libmirrord_layer.so, which it carries
 # check         format, lints and unit tests; no engine, about a minute
 # test          everything that this machine can run, against a real Docker Engine
 # test-cluster  everything that takes a Kubernetes cluster, on the one of KUBECONFIG
@@ -22,7 +22,7 @@ setup:
 
 build:
 	cargo build --profile dist -p mirrord
-	tests/deliver $(out)/mirrord dist/mirrord
+	tests/deliver $(out)/mirrord $(out)/libmirrord_layer.so dist
 
 build-tests:
 	cargo build --profile dist -p mirrord-tests --bins
@@ -31,6 +31,7 @@ check:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo clippy -p mirrord-tests --test cluster -- -D warnings
+	tests/old-glibc
 	cargo test --workspace --exclude mirrord-tests
 	cargo test -p mirrord-tests --lib --test edges
 
@@ -51,7 +52,8 @@ test-cluster: build build-tests
 
 bench: build build-tests
 	tests/engine
-	tests/images probe
+	tests/images probe debian
+	tests/layer-apps
 	$(out)/bench
 	@if [ -n "$$KUBECONFIG" ]; then $(MAKE) --no-print-directory bench-cluster; fi
 

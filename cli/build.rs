@@ -1,6 +1,7 @@
 //! Builds what the executable carries and is no part of it: to `$OUT_DIR/starter` a program without
 //! a standard library, to `$OUT_DIR/libmirrord_layer.so` the preload library, and to
-//! `$OUT_DIR/layer-blob` what static Go programs get instead.
+//! `$OUT_DIR/layer-blob` what static Go programs get instead. The library stands beside the executable
+//! as well.
 
 #[path = "build/blob.rs"]
 mod blob;
@@ -14,6 +15,7 @@ mod nested;
 mod starter;
 
 use std::error::Error;
+use std::fs;
 
 use nested::Nested;
 
@@ -25,6 +27,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let nested = Nested::of_environment()?;
     starter::build(&nested)?;
-    if frida::is_wanted() { frida::build(&nested) } else { layer::build(&nested) }?;
+    let library = if frida::is_wanted() { frida::build(&nested) } else { layer::build(&nested) }?;
+    // Of target/TRIPLE/PROFILE/build/PACKAGE/out.
+    if let Some(profile) = nested.out.ancestors().nth(3) {
+        fs::copy(&library, profile.join(layer::FILE))?;
+    }
     blob::build(&nested).map(drop)
 }
