@@ -8,6 +8,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -20,6 +21,7 @@ use mirrord_protocol::control::{LayerKey, ProxyConfig, TargetIndex};
 use mirrord_protocol::layer::{KEY_LEN as LAYER_KEY, LAYER_FILE};
 use nix::sys::statvfs::{FsFlags, statvfs};
 use tokio::io::AsyncRead;
+use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 use tokio_util::io::ReaderStream;
 
@@ -176,6 +178,21 @@ pub fn proxy_pipe(folder: &Path, index: TargetIndex, container: Option<&str>) ->
     let mut child = process(&words)?;
     let Pipe { output, input } = streams(&mut child)?;
     Ok(Pipe { output: hold(output, Killed(child)), input })
+}
+
+/// Hands a connection to the agent to the proxy, and waits until it is none any more.
+pub async fn lend(folder: &Path, agent: UnixStream) -> io::Result<()> {
+    let agent = OwnedFd::from(agent.into_std()?);
+    let mut child = Command::new(EXECUTABLE)
+        .args(exec::proxy_words(0, None))
+        .arg("--folder")
+        .arg(folder)
+        .stdin(agent.try_clone()?)
+        .stdout(agent)
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()?;
+    child.wait().await.map(drop)
 }
 
 /// A process that ends with its last mention.
