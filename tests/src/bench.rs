@@ -1,4 +1,4 @@
-//! `bench [cluster] [ROUNDS]`: every figure in one run, ratios against what no such design can beat.
+//! `bench [cluster|layer] [ROUNDS]`: every figure in one run, ratios against what no such design can beat.
 //!
 //! ```text
 //!  direct   client ───────────────────────────────────────────► server
@@ -12,6 +12,7 @@
 //! a figure is the median of its rounds.
 
 mod cluster;
+mod layer;
 mod rows;
 mod stage;
 mod table;
@@ -28,20 +29,26 @@ use table::Table;
 /// If there is no engine, or something measured fails.
 pub fn main() -> Result<()> {
     let mut words: Vec<String> = std::env::args().skip(1).collect();
-    let in_cluster = words.first().is_some_and(|word| word == "cluster");
-    if in_cluster {
-        words.remove(0);
-    }
+    let which = match words.first().map(String::as_str) {
+        Some("cluster" | "layer") => words.remove(0),
+        _ => String::new(),
+    };
     let rounds = match words.first() {
-        Some(word) => word.parse().context("bench [cluster] [ROUNDS]")?,
+        Some(word) => word.parse().context("bench [cluster|layer] [ROUNDS]")?,
         None => 5,
     };
-    if in_cluster { cluster::measure(rounds) } else { beside_a_container(rounds) }
+    match which.as_str() {
+        "cluster" => cluster::measure(rounds),
+        "layer" => beside_a_container(&LAYER, rounds),
+        _ => beside_a_container(&[&LAYER[..], &REST].concat(), rounds),
+    }
 }
 
-fn beside_a_container(rounds: usize) -> Result<()> {
+const LAYER: [Part; 3] = [layer::load, layer::calls, through];
+const REST: [Part; 3] = [rows::memory, rows::start, rows::mirrored];
+
+fn beside_a_container(parts: &[Part], rounds: usize) -> Result<()> {
     let mut table = Table::beside("floor");
-    let parts: [Part; 4] = [through, rows::memory, rows::start, rows::mirrored];
     for part in parts {
         let Some(lab) = Lab::open("the bench")? else {
             return Ok(());

@@ -12,10 +12,10 @@ use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::lab::{Lab, PROBE, take_probe};
+use crate::lab::{DEBIAN, Lab, PROBE, take_probe};
 use crate::processes::{self, Process};
 use crate::remote::Probe;
-use crate::wait;
+use crate::{toolbox, wait};
 
 /// How long a session may take to end.
 const END: Duration = Duration::from_secs(30);
@@ -98,9 +98,22 @@ impl<'lab> Mirrord<'lab> {
     /// # Errors
     /// If the session does not come up; its standard error is in the message.
     pub fn probe(self, name: &str) -> Result<Session<'lab>> {
+        self.probe_of(name, PROBE, &["shell"])
+    }
+
+    /// The same, linked in a way that lets a library be loaded into it.
+    ///
+    /// # Errors
+    /// As [`Self::probe`].
+    pub fn loaded_probe(self, name: &str) -> Result<Session<'lab>> {
+        let mount = format!("{}:/probe:ro", toolbox::path("probe"));
+        self.docker(["-v", &mount]).probe_of(name, DEBIAN, &["/probe", "shell"])
+    }
+
+    fn probe_of(self, name: &str, image: &str, words: &[&str]) -> Result<Session<'lab>> {
         let name = self.lab.name(name);
         let this = self.docker(["-i"]);
-        let mut command = this.command(&name, PROBE, &["shell"]);
+        let mut command = this.command(&name, image, words);
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

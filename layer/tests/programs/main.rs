@@ -123,16 +123,17 @@ fn connecting_is_as_the_far_end_answers() {
 
 #[test]
 fn connecting_without_waiting_is_as_the_far_end_answers() {
+    let slow = &proxy::SLOW.to_string();
     in_each(|run, _| {
-        let lines = run(&["call-later", "10.9.0.1", "80"]).rest();
+        let lines = run(&["call-later", "10.9.0.1", slow]).rest();
         let begun = ["connect -1 EINPROGRESS", "again -1 EALREADY"];
         assert_eq!(lines[..2], begun);
         assert_eq!(lines[2..4], ["outcome 0", "then 0"]);
-        assert!(lines[4].starts_with("peer 10.9.0.1:80/16 local 10.9.0.100:"), "{lines:?}");
+        assert!(lines[4].starts_with("peer 10.9.0.1:81/16 local 10.9.0.100:"), "{lines:?}");
         // The kernel as well says 0 once, and then that it is connected.
         assert_eq!(lines[5..], ["once more 0", "heard pong"]);
         for (ip, errno) in [("10.9.0.2", "EHOSTUNREACH"), ("10.9.0.3", "ECONNREFUSED")] {
-            let lines = run(&["call-later", ip, "80"]).rest();
+            let lines = run(&["call-later", ip, slow]).rest();
             assert_eq!(lines[..2], begun);
             assert_eq!(lines[2], format!("outcome {errno}"));
             assert_eq!(lines[4], "peer ENOTCONN");

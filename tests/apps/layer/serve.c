@@ -2,13 +2,17 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/prctl.h>
 #include <sys/select.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -134,8 +138,34 @@ static const struct {
 	{ "syscall-accept", by_syscall_accept }, { "getpeername", by_getpeername },
 	{ "poll", by_poll }, { "select", by_select }, { "epoll", by_epoll },
 	{ "uring", by_uring }, { "passed", by_passed },
+	{ "refusing", by_accept }, { "killing", by_accept },
 	{ "threads", by_accept }, { "forked", by_accept }, { "shared", by_accept },
 };
+
+/* A filter as sandboxed servers have one: what it does not name is refused, or ends the process. */
+static int confine(unsigned otherwise)
+{
+	static const int allowed[] = {
+		SYS_socket, SYS_bind, SYS_listen, SYS_accept, SYS_accept4, SYS_connect, SYS_getsockname,
+		SYS_getpeername, SYS_getsockopt, SYS_setsockopt, SYS_sendmsg, SYS_recvmsg, SYS_sendto,
+		SYS_recvfrom, SYS_read, SYS_write, SYS_close, SYS_poll, SYS_fcntl, SYS_mmap, SYS_munmap,
+		SYS_brk, SYS_getpid, SYS_gettid, SYS_exit_group, SYS_rt_sigreturn,
+	};
+	enum { COUNT = sizeof allowed / sizeof *allowed };
+	struct sock_filter code[COUNT + 3] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+	};
+	struct sock_fprog filter = { COUNT + 3, code };
+	int at;
+
+	for (at = 0; at < COUNT; at++)
+		code[at + 1] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, allowed[at], COUNT - at, 0);
+	code[COUNT + 1] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, otherwise);
+	code[COUNT + 2] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+		return -1;
+	return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter);
+}
 
 static void answer(int client, const struct sockaddr_storage *peer, const char *way)
 {
@@ -198,9 +228,13 @@ int serve(int argc, char **argv)
 	/* Sockets that share a port are each a process's own; else children inherit one. */
 	for (at = 1; shared && at < (size_t)count && fork() > 0; at++)
 		;
+	if (!strcmp(argv[0], "refusing") && confine(SECCOMP_RET_ERRNO | EPERM))
+		return fail("seccomp");
 	server.listener = listen_on(port, shared);
 	if (server.listener < 0)
 		return fail("listen");
+	if (!strcmp(argv[0], "killing") && confine(SECCOMP_RET_KILL_PROCESS))
+		return fail("seccomp");
 	if (!strcmp(argv[0], "threads"))
 		while (--count > 0)
 			pthread_create(&thread, NULL, loop, &server);

@@ -1,4 +1,4 @@
-/* Threads that accept, threads that connect, and forks in between. */
+/* Threads and children that accept on one listener, threads that connect, and threads that fork. */
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -15,27 +15,59 @@
 #define THREADS 64
 
 static int listener, port;
-static volatile int stop;
-static long accepted, connected, forked, failed;
+static int stop;
+static long accepted, clients, connected, forked, failed;
+
+static void count(long *what)
+{
+	__sync_fetch_and_add(what, 1);
+}
+
+static int stopped(void)
+{
+	return __atomic_load_n(&stop, __ATOMIC_ACQUIRE);
+}
+
+/* Whether a peer is what it can be: this process by loopback, or a client of another machine. */
+static int is_peer(const struct sockaddr_in *peer)
+{
+	unsigned address = ntohl(peer->sin_addr.s_addr);
+
+	if (peer->sin_family == AF_INET && (address == INADDR_LOOPBACK || address >> 24 != 127))
+		return 1;
+	fprintf(stderr, "accepted from %s\n", inet_ntoa(peer->sin_addr));
+	return 0;
+}
+
+/* Accepts once, if there is somebody; whether what was seen is right. */
+static int accept_once(void)
+{
+	struct sockaddr_in peer = { 0 }, again = { 0 };
+	struct pollfd waited = { .fd = listener, .events = POLLIN };
+	socklen_t size = sizeof peer;
+	int client, right;
+
+	if (poll(&waited, 1, 100) != 1)
+		return 1;
+	client = accept(listener, (struct sockaddr *)&peer, &size);
+	if (client < 0)
+		return 1;
+	right = is_peer(&peer);
+	size = sizeof again;
+	if (!getpeername(client, (struct sockaddr *)&again, &size))
+		right = right && again.sin_addr.s_addr == peer.sin_addr.s_addr && again.sin_port == peer.sin_port;
+	count(&accepted);
+	if (peer.sin_addr.s_addr != htonl(INADDR_LOOPBACK))
+		count(&clients);
+	close(client);
+	return right;
+}
 
 static void *accepting(void *none)
 {
-	while (!stop) {
-		struct sockaddr_storage peer;
-		struct pollfd waited = { .fd = listener, .events = POLLIN };
-		socklen_t size = sizeof peer;
-		int client;
-
-		if (poll(&waited, 1, 100) != 1)
-			continue;
-		client = accept(listener, (struct sockaddr *)&peer, &size);
-		if (client < 0)
-			continue;
-		size = sizeof peer;
-		getpeername(client, (struct sockaddr *)&peer, &size);
-		__sync_fetch_and_add(&accepted, 1);
-		close(client);
-	}
+	while (!stopped())
+		if (!accept_once())
+			count(&failed);
 	return none;
 }
 
@@ -56,11 +88,8 @@ static int connect_once(void)
 
 static void *connecting(void *none)
 {
-	while (!stop) {
-		if (connect_once())
-			__sync_fetch_and_add(&failed, 1);
-		else
-			__sync_fetch_and_add(&connected, 1);
+	while (!stopped()) {
+		count(connect_once() ? &failed : &connected);
 		usleep(1000);
 	}
 	return none;
@@ -72,12 +101,21 @@ static void fork_once(void)
 	pid_t child = fork();
 
 	if (!child)
-		_exit(connect_once());
-	if (child < 0 || waitpid(child, &status, 0) < 0 || status)
-		__sync_fetch_and_add(&failed, 1);
-	else
-		forked++;
+		_exit(connect_once() || !accept_once());
+	count(child < 0 || waitpid(child, &status, 0) < 0 || status ? &failed : &forked);
 }
+
+static void *forking(void *none)
+{
+	while (!stopped())
+		fork_once();
+	return none;
+}
+
+/* Of eight threads, one connects, one forks, and six accept. */
+static void *(*const kinds[8])(void *) = {
+	connecting, forking, accepting, accepting, accepting, accepting, accepting, accepting,
+};
 
 int stress(int argc, char **argv)
 {
@@ -92,14 +130,14 @@ int stress(int argc, char **argv)
 		return fail("listen");
 	fcntl(listener, F_SETFL, O_NONBLOCK);
 	for (at = 0; at < THREADS; at++)
-		if (pthread_create(&threads[at], NULL, at % 8 ? accepting : connecting, NULL))
+		if (pthread_create(&threads[at], NULL, kinds[at % 8], NULL))
 			return fail("pthread_create");
 	while (time(NULL) < end)
-		fork_once();
-	stop = 1;
+		usleep(10000);
+	__atomic_store_n(&stop, 1, __ATOMIC_RELEASE);
 	for (at = 0; at < THREADS; at++)
 		pthread_join(threads[at], NULL);
-	printf("{\"accepted\":%ld,\"connected\":%ld,\"forked\":%ld,\"failed\":%ld}\n",
-		accepted, connected, forked, failed);
+	printf("{\"accepted\":%ld,\"clients\":%ld,\"connected\":%ld,\"forked\":%ld,\"failed\":%ld}\n",
+		accepted, clients, connected, forked, failed);
 	return failed != 0;
 }

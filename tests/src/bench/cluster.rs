@@ -13,7 +13,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::rows::{self, Figure, Load};
-use super::stage::Way;
+use super::stage::{Way, Ways};
 use super::table::{Goal, Row, Table, median};
 use crate::cluster::manifest::{probe, spec, workload};
 use crate::cluster::{Cluster, Forward, Scene};
@@ -59,12 +59,15 @@ pub fn measure(rounds: usize) -> Result<()> {
 
     let mut table = Table::beside("kubectl");
     let served = format!("{}:7000", peer.address);
-    let direct = || Way { who: scene.client(), at: served.clone() };
-    let kubectl = || Way { who: &here.probe, at: format!("127.0.0.1:{}", forward.port) };
-    let ours = Way { who: session.app(), at: served.clone() };
-    rows::compare("outgoing", &[direct(), kubectl(), ours], (&FIGURES, LOAD), rounds, &mut table)?;
-    let ours = Way { who: scene.client(), at: stolen };
-    rows::compare("stolen", &[direct(), kubectl(), ours], (&FIGURES, LOAD), rounds, &mut table)?;
+    let beside = |kind, ours| Ways {
+        direct: Way { who: scene.client(), at: served.clone() },
+        floor: Way { who: &here.probe, at: format!("127.0.0.1:{}", forward.port) },
+        ours: vec![(kind, ours)],
+    };
+    let outgoing = beside("outgoing", Way { who: session.app(), at: served.clone() });
+    rows::compare(&outgoing, (&FIGURES, LOAD), rounds, &mut table)?;
+    let stolen = beside("stolen", Way { who: scene.client(), at: stolen });
+    rows::compare(&stolen, (&FIGURES, LOAD), rounds, &mut table)?;
     drop(session);
     start(&scene, rounds, &mut table)?;
     print!("{table}");

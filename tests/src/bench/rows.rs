@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 
-use super::stage::{FILES, Stage, Way};
+use super::stage::{FILES, Stage, Way, Ways};
 use super::table::{Goal, Row, Table, median};
 use crate::lab::{Lab, PROBE};
 use crate::mirrord::Session;
@@ -51,7 +51,7 @@ const FIGURES: [Figure; 5] = [
 /// # Errors
 /// If one fails.
 pub fn outgoing(stage: &Stage<'_>, rounds: usize, table: &mut Table) -> Result<()> {
-    compare("outgoing", &stage.outgoing()?, (&FIGURES, LOCAL), rounds, table)
+    compare(&stage.outgoing()?, (&FIGURES, LOCAL), rounds, table)
 }
 
 /// Connections of the target's clients, stolen.
@@ -59,35 +59,34 @@ pub fn outgoing(stage: &Stage<'_>, rounds: usize, table: &mut Table) -> Result<(
 /// # Errors
 /// If one fails.
 pub fn incoming(stage: &Stage<'_>, rounds: usize, table: &mut Table) -> Result<()> {
-    compare("stolen", &stage.incoming(), (&FIGURES, LOCAL), rounds, table)
+    compare(&stage.incoming(), (&FIGURES, LOCAL), rounds, table)
 }
 
-/// A row for each figure: direct, floor and ours take turns.
+/// A row for each figure and each of ours: direct, floor and all of them take turns.
 ///
 /// # Errors
 /// If one can't be measured.
 pub fn compare(
-    kind: &str,
-    ways: &[Way<'_>; 3],
+    ways: &Ways<'_>,
     (figures, load): (&[Figure], Load),
     rounds: usize,
     table: &mut Table,
 ) -> Result<()> {
     for figure in figures {
-        let mut values = [const { Vec::new() }; 3];
+        let ours = ways.ours.iter().map(|(_, way)| way);
+        let all: Vec<_> = [&ways.direct, &ways.floor].into_iter().chain(ours).collect();
+        let mut values = vec![Vec::new(); all.len()];
         for _ in 0..rounds {
-            for (way, values) in ways.iter().zip(&mut values) {
+            for (way, values) in all.iter().zip(&mut values) {
                 values.push((figure.measure)(way, load).with_context(|| figure.name)?);
             }
         }
-        let [direct, floor, ours] = values.map(median);
-        table.add(Row {
-            name: format!("{kind}: {}", figure.name),
-            direct: Some(direct),
-            floor: Some(floor),
-            ours,
-            goal: figure.goal,
-        });
+        let mut values = values.into_iter().map(median);
+        let (direct, floor) = (values.next(), values.next());
+        for ((kind, _), ours) in ways.ours.iter().zip(values) {
+            let name = format!("{kind}: {}", figure.name);
+            table.add(Row { name, direct, floor, ours, goal: figure.goal });
+        }
     }
     Ok(())
 }

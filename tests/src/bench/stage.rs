@@ -19,14 +19,31 @@ pub struct Way<'a> {
     pub at: String,
 }
 
+/// What is compared: nothing between, two bare relays between, and the product, in each of its
+/// forms by name.
+pub struct Ways<'a> {
+    /// Without anything between.
+    pub direct: Way<'a>,
+    /// What the others are measured against.
+    pub floor: Way<'a>,
+    /// With the product between.
+    pub ours: Vec<(&'static str, Way<'a>)>,
+}
+
 /// Everything between which is measured.
 pub struct Stage<'lab> {
     scene: Scene<'lab>,
     /// The app of the floor: a relay shares its namespace.
     near: Container<'lab>,
-    session: Session<'lab>,
+    /// One for each of [`OUTGOING`].
+    sessions: Vec<Session<'lab>>,
     _relays: Vec<Container<'lab>>,
 }
+
+/// The kernel, and the library in a process and in a container: a port for each, from this one on.
+const FIRST: u16 = 7004;
+const OUTGOING: [&str; 3] = ["outgoing", "outgoing, exec", "outgoing, --plane layer"];
+const STOLEN: [&str; 3] = ["stolen", "stolen, exec", "stolen, --plane layer"];
 
 impl<'lab> Stage<'lab> {
     /// Starts it all.
@@ -36,37 +53,47 @@ impl<'lab> Stage<'lab> {
     pub fn open(lab: &'lab Lab) -> Result<Self> {
         let scene = Scene::open(lab)?;
         let near = lab.container("near").probe()?;
-        let session = scene.mirrord().with(["--steal"]).probe("app")?;
+        let steal = ["--steal"];
+        let sessions = vec![
+            scene.mirrord().with(steal).probe("app")?,
+            scene.exec().with(steal).probe()?,
+            scene.mirrord().with(steal).with(["--plane", "layer"]).loaded_probe("loaded")?,
+        ];
         scene.client().must("serve quiet 0.0.0.0:7000 peer")?;
         scene.target.probe().must("serve quiet 0.0.0.0:7001 original")?;
         near.probe().must("serve quiet 0.0.0.0:7003 near")?;
-        session.app().must("serve quiet 0.0.0.0:7004 local")?;
+        for (session, port) in sessions.iter().zip(FIRST..) {
+            session.app().must(&format!("serve quiet 0.0.0.0:{port} local"))?;
+            scene.until_whoami("local", port)?;
+        }
         let relays = relays(lab, &scene, &near)?;
-        scene.until_whoami("local", 7004)?;
         scene.until_whoami("near", 7002)?;
         wait::until("the outgoing floor", || {
             near.probe().must("ask 127.0.0.1:7000 whoami").map(Some)
         })?;
-        Ok(Self { scene, near, session, _relays: relays })
+        Ok(Self { scene, near, sessions, _relays: relays })
     }
 
-    /// Direct, floor, ours: out of the app's place.
+    /// Out of the app's place.
     ///
     /// # Errors
     /// If a container is gone.
-    pub fn outgoing(&self) -> Result<[Way<'_>; 3]> {
+    pub fn outgoing(&self) -> Result<Ways<'_>> {
         let peer = format!("{}:7000", self.scene.client.address()?);
-        Ok([
-            Way { who: self.scene.target.probe(), at: peer.clone() },
-            Way { who: self.near.probe(), at: "127.0.0.1:7000".into() },
-            Way { who: self.session.app(), at: peer },
-        ])
+        let ours = self.sessions.iter().map(|session| Way { who: session.app(), at: peer.clone() });
+        Ok(Ways {
+            direct: Way { who: self.scene.target.probe(), at: peer.clone() },
+            floor: Way { who: self.near.probe(), at: "127.0.0.1:7000".into() },
+            ours: OUTGOING.into_iter().zip(ours).collect(),
+        })
     }
 
-    /// Direct, floor, ours: into the app's place.
+    /// Into the app's place.
     #[must_use]
-    pub fn incoming(&self) -> [Way<'_>; 3] {
-        [7001, 7002, 7004].map(|port| Way { who: self.scene.client(), at: self.scene.at(port) })
+    pub fn incoming(&self) -> Ways<'_> {
+        let to = |port| Way { who: self.scene.client(), at: self.scene.at(port) };
+        let ours = STOLEN.into_iter().zip((FIRST..).map(to)).collect();
+        Ways { direct: to(7001), floor: to(7002), ours }
     }
 }
 

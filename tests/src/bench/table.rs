@@ -11,6 +11,8 @@ pub enum Goal {
     AtMost(f64),
     /// Ours is at most that much, whatever the baseline.
     Below(f64),
+    /// Ours is at most that much more than the baseline.
+    Over(f64),
 }
 
 /// One row.
@@ -31,7 +33,11 @@ pub struct Row {
 impl Row {
     /// Ours as a share of the floor, or of the direct figure where there is no floor.
     fn ratio(&self) -> Option<f64> {
-        self.floor.or(self.direct).map(|base| self.ours / base)
+        self.base().map(|base| self.ours / base)
+    }
+
+    fn base(&self) -> Option<f64> {
+        self.floor.or(self.direct)
     }
 
     fn met(&self) -> bool {
@@ -39,6 +45,7 @@ impl Row {
             (Goal::AtLeast(share), Some(ratio)) => ratio >= share,
             (Goal::AtMost(share), Some(ratio)) => ratio <= share,
             (Goal::Below(most), _) => self.ours <= most,
+            (Goal::Over(most), _) => self.base().is_some_and(|base| self.ours - base <= most),
             (_, None) => false,
         }
     }
@@ -76,6 +83,7 @@ impl fmt::Display for Table {
                 Goal::AtLeast(share) => format!("≥ {share:.2} ×"),
                 Goal::AtMost(share) => format!("≤ {share:.2} ×"),
                 Goal::Below(most) => format!("≤ {most}"),
+                Goal::Over(most) => format!("≤ + {most}"),
             };
             writeln!(
                 f,
@@ -111,6 +119,7 @@ mod tests {
         assert!(!row(8.9, Goal::AtLeast(0.9)).met());
         assert!(row(11.0, Goal::AtMost(1.15)).met());
         assert!(!row(11.0, Goal::Below(10.5)).met());
+        assert!(row(11.0, Goal::Over(1.5)).met() && !row(11.0, Goal::Over(0.5)).met());
         assert_eq!(median(vec![3.0, 1.0, 2.0]), 2.0);
     }
 }

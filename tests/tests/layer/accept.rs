@@ -63,6 +63,16 @@ fn accept_on_a_descriptor_that_was_passed() -> Result<()> {
 }
 
 #[test]
+fn accept_under_a_seccomp_filter_that_refuses() -> Result<()> {
+    in_c("refusing")
+}
+
+#[test]
+fn accept_under_a_seccomp_filter_that_kills() -> Result<()> {
+    in_c("killing")
+}
+
+#[test]
 fn accept_in_children_that_inherit_the_listener() -> Result<()> {
     sees_its_clients("forked", &[&path("app"), "serve", "forked", "8000", "4"])
 }

@@ -1,13 +1,15 @@
 //! What the app connects to, it connects to from the target: the same words, the same errors.
 
 use std::fmt::Write;
-use std::process::Command;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::MetadataExt;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use mirrord_tests::lab::Lab;
 use mirrord_tests::scene::Scene;
-use mirrord_tests::skip;
 use mirrord_tests::toolbox::{self, PYTHON, path, source};
+use mirrord_tests::{processes, skip};
 use nix::unistd::geteuid;
 use serde_json::Value;
 
@@ -261,5 +263,47 @@ fn a_connection_that_the_app_gives_up_disturbs_nobody() -> Result<()> {
         assert_eq!(given_up["ok"], false, "{given_up}");
     }
     session.app().must("ask client:7000 whoami")?;
+    Ok(())
+}
+
+/// Dials from another process of mirrord, started by the words `user`; whether a process carried the
+/// bytes to the agent.
+fn is_carried(lab: &Lab, scene: &Scene<'_>, user: &[&str]) -> Result<bool> {
+    let peer = scene.client.address()?;
+    let line = format!("{} dial block {peer} 7000; echo $MIRRORD_LAYER; read end", path("app"));
+    let exec = scene.exec().with(["-q", "--no-incoming"]).command(&["sh", "-c", &line]);
+    let mut command = Command::new("env");
+    lab.docker.aim(&mut command);
+    command.args(user).arg(exec.get_program()).args(exec.get_args());
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    let mut lines = BufReader::new(child.stdout.take().context("no pipe")?).lines();
+    let mut line = || anyhow::Ok(lines.next().context("it ended")??);
+    let seen: Value = serde_json::from_str(&line()?)?;
+    ensure!(host(&seen["answer"]["peer"]) == scene.address, "{seen}");
+    let layer = line()?;
+    let session = layer.split('-').nth(1).context("no session")?;
+    let agent = lab.docker.inspect(&format!("mirrord-agent-{session}"), "{{.Id}}")?;
+    let agents = processes::of_container(&agent);
+    drop(child.stdin.take());
+    child.wait()?;
+    Ok(agents.iter().any(|agent| agent.args.iter().any(|word| word == "--pipe")))
+}
+
+#[test]
+fn bytes_are_carried_only_for_who_may_not_enter_the_engines_volumes() -> Result<()> {
+    let Some(lab) = Lab::open("the agent's own socket")? else {
+        return Ok(());
+    };
+    let engine =
+        std::env::var("DOCKER_HOST").unwrap_or_else(|_| "unix:///var/run/docker.sock".into());
+    let group = std::fs::metadata(engine.trim_start_matches("unix://")).map(|socket| socket.gid());
+    let (Ok(group), true) = (group, geteuid().is_root()) else {
+        return skip::missing("the agent's own socket", "root, and an engine on this machine");
+    };
+    let scene = scene(&lab)?;
+    ensure!(!is_carried(&lab, &scene, &[])?, "root needs nobody between");
+    let group = group.to_string();
+    let nobody = ["HOME=/", "setpriv", "--reuid", "65534", "--regid", &group, "--clear-groups"];
+    ensure!(is_carried(&lab, &scene, &nobody)?, "another user has no other way");
     Ok(())
 }

@@ -5,6 +5,7 @@ use std::os::unix::fs::{PermissionsExt, chown};
 
 use anyhow::{Context, Result, ensure};
 use mirrord_tests::lab::Lab;
+use mirrord_tests::mirrord::binary;
 use mirrord_tests::scene::Scene;
 use mirrord_tests::skip;
 use mirrord_tests::terminal::Terminal;
@@ -117,21 +118,31 @@ fn a_child_of_a_musl_program() -> Result<()> {
     is_in_the_targets_place("musl's child", &[&path("app-musl"), "spawn", "bare"])
 }
 
-#[test]
-fn a_program_under_the_address_sanitizer() -> Result<()> {
-    let Some(lab) = Lab::open("ASan")? else {
+/// The C program with a sanitizer in it, started by the words `ahead`.
+fn sanitized(program: &str, ahead: &[&str], (name, value): (&str, &str)) -> Result<()> {
+    let Some(lab) = Lab::open(program)? else {
         return Ok(());
     };
     let (scene, words) = scene(&lab)?;
-    let program = path("app-asan");
+    let program = path(program);
     let words: Vec<&str> = words.iter().skip(1).map(String::as_str).collect();
-    // It wants to be the first library of all; whoever preloads another one says so.
-    let exec = scene.exec().with(["--no-incoming"]);
-    let exec = exec.env("ASAN_OPTIONS", "verify_asan_link_order=0:detect_leaks=0");
-    let done = exec.finish(&[&[program.as_str()], &words[..]].concat())?;
+    let exec = scene.exec().with(["--no-incoming"]).env(name, value);
+    let done = exec.finish(&[ahead, &[&program], &words].concat())?;
     let who = seen(&done.stdout).with_context(|| format!("{done:?}"))?;
-    ensure!(who == scene.address && !done.stderr.contains("AddressSanitizer"), "{done:?}");
+    ensure!(who == scene.address && !done.stderr.contains("Sanitizer"), "{done:?}");
     Ok(())
+}
+
+#[test]
+fn a_program_under_the_address_sanitizer() -> Result<()> {
+    // It wants to be the first library of all; whoever preloads another one says so.
+    sanitized("app-asan", &[], ("ASAN_OPTIONS", "verify_asan_link_order=0:detect_leaks=0"))
+}
+
+#[test]
+fn a_program_under_the_thread_sanitizer() -> Result<()> {
+    // Its memory is where addresses would be drawn by lot.
+    sanitized("app-tsan", &["setarch", "-R"], ("TSAN_OPTIONS", "halt_on_error=1"))
 }
 
 #[test]
@@ -218,6 +229,34 @@ fn a_skipped_program_is_left_alone_and_its_children_are_not() -> Result<()> {
     let done = exec().finish(&[&[&*skipped], &words[1..]].concat())?;
     ensure!(seen(&done.stdout)? != scene.address, "{done:?}");
     let done = exec().finish(&[&[&*skipped, "spawn", "fork"], &words[..]].concat())?;
+    ensure!(seen(&done.stdout)? == scene.address, "{done:?}");
+    Ok(())
+}
+
+#[test]
+fn the_library_that_is_delivered_is_the_one_that_is_loaded() -> Result<()> {
+    let Some(lab) = Lab::open("the library")? else {
+        return Ok(());
+    };
+    let scene = Scene::open(&lab)?;
+    let delivered = binary().with_file_name("libmirrord_layer.so");
+    let delivered = delivered.to_string_lossy();
+    let done = scene.exec().finish(&["sh", "-c", "cmp \"$0\" \"$LD_PRELOAD\"", &delivered])?;
+    ensure!(done.code == 0, "{done:?}");
+    Ok(())
+}
+
+#[test]
+fn a_child_of_a_static_pie_program() -> Result<()> {
+    let Some(lab) = Lab::open("static-pie")? else {
+        return Ok(());
+    };
+    let (scene, words) = scene(&lab)?;
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let exec = scene.exec().with(["--no-incoming", "--skip-processes", "app-static-pie"]);
+    // As a child: the command itself is refused, whatever it is called.
+    let ahead = ["sh", "-c", "\"$@\"", "sh", &path("app-static-pie"), "spawn", "vfork"];
+    let done = exec.finish(&[&ahead, &words[..]].concat())?;
     ensure!(seen(&done.stdout)? == scene.address, "{done:?}");
     Ok(())
 }
