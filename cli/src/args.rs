@@ -11,6 +11,7 @@ use crate::doctor::DoctorArgs;
 use crate::explain::Output;
 use crate::list::ListArgs;
 use crate::session::plane::PlaneArg;
+use crate::sessions::{StatusArgs, StopArgs};
 use crate::settings::ENVIRONMENT;
 
 const EXAMPLES: &str = "\
@@ -74,6 +75,10 @@ pub enum Command {
     },
     /// List what can be a target, Docker containers included
     Ls(ListArgs),
+    /// Tell which sessions of this machine go on, those in the background included
+    Status(StatusArgs),
+    /// End sessions: their apps are stopped as docker stop does, and nothing of them is left
+    Stop(StopArgs),
     /// Tell what this machine and the cluster allow, and what a crash left
     Doctor(DoctorArgs),
     /// Check a configuration file: a verdict in JSON
@@ -337,7 +342,7 @@ impl Cli {
 /// Whether the words are a `docker run` front's, whose misuse has docker's exit code.
 pub fn is_run_front(words: &[OsString]) -> bool {
     let fronts = ["docker", "container"];
-    let others = ["exec", "ls", "doctor", "verify-config", "completions"];
+    let others = ["exec", "ls", "status", "stop", "doctor", "verify-config", "completions"];
     let mut words = words.iter().skip(1).filter_map(|word| word.to_str());
     words
         .find(|word| fronts.contains(word) || others.contains(word))

@@ -7,6 +7,7 @@
 //!  entrypoint  what the app would execute
 //! ```
 
+pub mod apps;
 pub mod attached;
 pub mod clean;
 pub mod connect;

@@ -58,8 +58,10 @@ pub fn run_container(
     let endpoint = Sources::of(&run).resolve()?;
     let app = AppPlan {
         shares_terminal: docker::shares_terminal(&endpoint.host),
-        raw: run.switch("tty") && io::stdin().is_terminal(),
+        raw: run.switch("tty") && !run.switch("detach") && io::stdin().is_terminal(),
         removes: run.switch("rm"),
+        detaches: run.switch("detach"),
+        shields: run.values("sig-proxy").next().is_some() && !run.switch("sig-proxy"),
     };
     let plan = Plan {
         app_image: run.image(),
@@ -86,9 +88,9 @@ pub fn run_process(
             true => None,
             false => Some(Sources::of_environment().resolve()?),
         };
-        let plan = Plan { session, ..plan(settings, plane, endpoint)? };
-        let app =
-            AppPlan { shares_terminal: io::stdin().is_terminal(), raw: false, removes: false };
+        let app_words = words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+        let plan = Plan { session, app_words, ..plan(settings, plane, endpoint)? };
+        let app = AppPlan { shares_terminal: io::stdin().is_terminal(), ..AppPlan::default() };
         run_app(settings, plan, app, prepared, progress)
     };
     run().map_err(|failure| (failure, exit::FAILED))
@@ -145,6 +147,7 @@ enum Prepared {
 }
 
 /// How the app stands to the terminal and to its end.
+#[derive(Default)]
 struct AppPlan {
     /// Whether it is in our process group.
     shares_terminal: bool,
@@ -152,6 +155,10 @@ struct AppPlan {
     raw: bool,
     /// Whether docker removes the container afterwards.
     removes: bool,
+    /// Whether docker leaves the container to itself once it runs.
+    detaches: bool,
+    /// Whether docker keeps its own signals from the container, which then goes on without it.
+    shields: bool,
 }
 
 struct Front<'a> {
@@ -276,7 +283,7 @@ impl Front<'_> {
             tokio::select! {
                 status = app.wait() => break status,
                 event = self.keeper.next(), if self.keeping == Keeping::Alive => {
-                    let lost = matches!(event, Some(Event::Lost(_)) | None);
+                    let lost = matches!(event, Some(Event::Lost(_) | Event::Stopping) | None);
                     match event {
                         Some(event) => self.tell(event),
                         None => {
@@ -297,8 +304,9 @@ impl Front<'_> {
                     kill = None;
                 }
                 received = self.signals.next() => if let Ok(received) = received {
-                    if self.app.removes && signals::ends(received.signal) && began.elapsed() < STARTING {
-                        end = Command::EndInterrupted;
+                    if signals::ends(received.signal) {
+                        let early = self.app.removes && began.elapsed() < STARTING;
+                        end = if early { Command::EndInterrupted } else { Command::EndSignalled };
                     }
                     app.forward(received);
                 },
@@ -307,8 +315,8 @@ impl Front<'_> {
         self.progress.raw(false);
         let code = status.as_ref().map_or(exit::FAILED, |status| exit::of_status(*status));
         // A client that was killed leaves its container running; that is not how a run ends.
-        let is_process = self.plan.plane.here().is_some();
-        if is_process || status.is_ok_and(|status| status.code().is_some()) {
+        let own_end = self.app.shields || self.plan.plane.here().is_some();
+        if own_end || status.is_ok_and(|status| status.code().is_some()) {
             self.end(end).await;
         } else {
             self.keeper.abandon();
@@ -331,9 +339,15 @@ impl Front<'_> {
     async fn drain(&mut self) {
         while let Some(event) = self.keeper.next().await {
             if matches!(event, Event::Detached) {
-                let session = &self.plan.session;
-                self.progress
-                    .note(&format!("the container goes on, and session {session} with it"));
+                let session = self.plan.session.to_string();
+                let goes_on = match self.app.detaches {
+                    true => format!(
+                        "the container runs in the background, and session {session} with it"
+                    ),
+                    false => format!("the container goes on, and session {session} with it"),
+                };
+                let text = format!("{goes_on}; 'mirrord stop {session}' ends both");
+                self.progress.detached(&session, &text);
                 return;
             }
             self.tell(event);

@@ -24,6 +24,7 @@ mod list;
 mod program;
 mod progress;
 mod session;
+mod sessions;
 mod settings;
 mod target;
 
@@ -40,6 +41,7 @@ use crate::failure::Failure;
 use crate::front::trampoline;
 use crate::list::ListArgs;
 use crate::progress::Progress;
+use crate::sessions::{StatusArgs, StopArgs};
 use crate::settings::{Settings, Voice};
 
 fn main() -> ExitCode {
@@ -55,6 +57,8 @@ fn main() -> ExitCode {
         Command::Docker { words } => run_front(&cli.options, &words),
         Command::Container { options, words } => container(&cli.options, &options, &words),
         Command::Ls(args) => ls(&cli.options, &args),
+        Command::Status(args) => status(&cli.options, &args),
+        Command::Stop(args) => stop(&cli.options, &args),
         Command::Doctor(args) => doctor(&cli.options, &args),
         Command::VerifyConfig { file } => verify_config(&file),
         Command::Completions { shell } => {
@@ -163,6 +167,23 @@ fn doctor(options: &Options, args: &DoctorArgs) -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(exit::FAILED),
         Err(failure) => failed(&mut Progress::new(Voice::of(options)), &failure),
+    }
+}
+
+fn status(options: &Options, args: &StatusArgs) -> ExitCode {
+    let mut progress = Progress::new(Voice::of(options));
+    match sessions::status(args, &mut progress) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failed(&mut progress, &failure),
+    }
+}
+
+fn stop(options: &Options, args: &StopArgs) -> ExitCode {
+    let mut progress = Progress::new(Voice::of(options));
+    match sessions::stop(args, &mut progress) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(exit::FAILED),
+        Err(failure) => failed(&mut progress, &failure),
     }
 }
 

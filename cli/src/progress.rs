@@ -121,6 +121,12 @@ impl<W: Write> Progress<W> {
         self.talk(&json!({ "event": "note", "text": text }), Paint::Cyan);
     }
 
+    /// The command ends here, and the session goes on.
+    pub fn detached(&mut self, session: &str, text: &str) {
+        let value = json!({ "event": "detached", "session": session, "text": text });
+        self.talk(&value, Paint::Cyan);
+    }
+
     /// Something that is told to those who asked for more.
     pub fn detail(&mut self, text: &str) {
         if self.voice.verbose > 0 || self.voice.form == Form::Json {

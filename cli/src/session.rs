@@ -12,6 +12,7 @@ mod beside;
 pub mod bring_up;
 mod carry;
 pub mod containers;
+pub mod desk;
 mod door;
 pub mod events;
 mod far;
@@ -21,7 +22,9 @@ pub mod keeper;
 mod place;
 pub mod plan;
 pub mod plane;
+pub mod record;
 pub mod remote;
+pub mod words;
 
 pub use id::SessionId;
 pub use plan::Plan;

@@ -33,6 +33,10 @@ pub const ENVIRONMENT: &[(&str, &str)] = &[
     ("DOCKER_HOST", "the engine, as docker"),
     ("DOCKER_CONTEXT", "the engine's context, as docker"),
     ("DOCKER_CONFIG", "docker's configuration folder, as docker"),
+    (
+        "XDG_RUNTIME_DIR",
+        "where sessions can be asked; else /run/user/UID, else /tmp/mirrord-user-UID",
+    ),
     ("DOCKER_TLS_VERIFY", "TLS to the engine, as docker; not supported yet"),
 ];
 
@@ -183,6 +187,17 @@ fn log(verbose: u8, config: &Config, variable: Lookup<'_>) -> String {
 /// A variable of the environment, unless it is empty or not UTF-8.
 pub fn variable(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// Where this user's sessions can be asked: nobody else looks into it.
+pub fn runtime_folder() -> PathBuf {
+    let user = nix::unistd::geteuid();
+    let given = env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    let usual = PathBuf::from(format!("/run/user/{user}"));
+    match given.filter(|folder| folder.is_absolute()).or(Some(usual).filter(|it| it.is_dir())) {
+        Some(folder) => folder.join("mirrord"),
+        None => PathBuf::from(format!("/tmp/mirrord-user-{user}")),
+    }
 }
 
 fn target(options: &Options, config: &Config) -> Result<Option<TargetName>, Failure> {

@@ -60,12 +60,6 @@ fn a_flag_that_cannot_be_honoured() {
     mirrord: error: --network container:db is another container's network, and a container can only join one
     hint: give both containers a network of their own: docker network create
     "#);
-    assert_snapshot!(told("-t container/a docker run -d img"), @r#"
-    exit 125
-    --- stderr
-    mirrord: error: --detach: a session in the background is not supported yet
-    hint: leave -d out
-    "#);
 }
 
 #[test]

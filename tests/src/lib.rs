@@ -10,6 +10,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod background;
 pub mod bench;
 pub mod cluster;
 pub mod differential;

@@ -41,6 +41,7 @@ pub struct Mirrord<'lab> {
     options: Vec<String>,
     docker: Vec<String>,
     env: Vec<(String, String)>,
+    kept: bool,
 }
 
 impl<'lab> Mirrord<'lab> {
@@ -53,7 +54,7 @@ impl<'lab> Mirrord<'lab> {
     /// In nobody's place.
     #[must_use]
     pub fn targetless(lab: &'lab Lab) -> Self {
-        Self { lab, options: Vec::new(), docker: Vec::new(), env: Vec::new() }
+        Self { lab, options: Vec::new(), docker: Vec::new(), env: Vec::new(), kept: false }
     }
 
     /// More options of mirrord.
@@ -77,6 +78,13 @@ impl<'lab> Mirrord<'lab> {
         self
     }
 
+    /// Without `--rm`.
+    #[must_use]
+    pub fn kept(mut self) -> Self {
+        self.kept = true;
+        self
+    }
+
     /// The command that would run `image` as the container called `name`.
     #[must_use]
     pub fn command(&self, name: &str, image: &str, words: &[&str]) -> Command {
@@ -85,7 +93,8 @@ impl<'lab> Mirrord<'lab> {
         command
             .envs(self.env.iter().map(|(name, value)| (name, value)))
             .args(&self.options)
-            .args(["docker", "run", "--rm", "--name", name])
+            .args(["docker", "run", "--name", name])
+            .args((!self.kept).then_some("--rm"))
             .args(&self.docker)
             .arg(image)
             .args(words)

@@ -61,6 +61,20 @@ impl Terminal {
         self.keyboard.write_all(text.as_bytes()).context("type")
     }
 
+    /// Makes it another size.
+    ///
+    /// # Errors
+    /// If the terminal is gone.
+    pub fn resize(&self, rows: u16, columns: u16) -> Result<()> {
+        let (rows, columns) = (rows.to_string(), columns.to_string());
+        let set = Command::new("stty")
+            .args(["rows", &rows, "cols", &columns])
+            .stdin(Stdio::from(self.keyboard.try_clone()?))
+            .status()?;
+        anyhow::ensure!(set.success(), "stty: {set}");
+        Ok(())
+    }
+
     /// Everything shown so far.
     #[must_use]
     pub fn screen(&self) -> String {

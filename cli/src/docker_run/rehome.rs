@@ -55,19 +55,6 @@ impl Rehomed {
 /// Why a line cannot run in a target's place.
 #[derive(Debug, thiserror::Error)]
 pub enum RehomeError {
-    /// A flag that is not supported.
-    #[error("--{flag}: {reason}")]
-    Refused {
-        /// Its long name.
-        flag: &'static str,
-        /// Why.
-        reason: &'static str,
-        /// What to do.
-        instead: &'static str,
-    },
-    /// `--restart` with a policy.
-    #[error("--restart {0}: a restarted container would come back without its session")]
-    Restart(String),
     /// `--publish` or `--expose`.
     #[error("invalid argument {value:?} for --{flag}")]
     Port {
@@ -98,18 +85,13 @@ impl RehomeError {
     #[cfg(test)]
     pub fn is_ours(&self) -> bool {
         use NetworkError::{Container, Host, None};
-        matches!(
-            self,
-            Self::Refused { .. } | Self::Restart(_) | Self::Network(Host | None | Container(_))
-        )
+        matches!(self, Self::Network(Host | None | Container(_)))
     }
 }
 
 impl From<RehomeError> for Failure {
     fn from(error: RehomeError) -> Self {
         let hint = match &error {
-            RehomeError::Refused { instead, .. } => instead,
-            RehomeError::Restart(_) => "leave --restart out",
             RehomeError::Network(error) => error.hint(),
             _ => "see 'docker run --help'",
         };
@@ -129,11 +111,7 @@ pub fn rehome(run: &DockerRun) -> Result<(Rehomed, Vec<OsString>), RehomeError> 
     for flag in &run.flags {
         match flag.spec.place {
             Place::Pass => docker.push(flag.word()),
-            Place::Handled(_) => handled(flag, run, &mut rehomed, &mut docker)?,
-            Place::Refused(reason, instead) if is_on(flag, run) => {
-                return Err(RehomeError::Refused { flag: flag.spec.long, reason, instead });
-            }
-            Place::Refused(..) => {}
+            Place::Handled(_) => handled(flag, &mut rehomed, &mut docker)?,
             Place::Sidecar(_) => sidecar(flag, &mut rehomed, &mut legacy)?,
         }
     }
@@ -144,32 +122,18 @@ pub fn rehome(run: &DockerRun) -> Result<(Rehomed, Vec<OsString>), RehomeError> 
     Ok((rehomed, docker))
 }
 
-fn is_on(flag: &Flag, run: &DockerRun) -> bool {
-    flag.spec.takes == super::table::Takes::Value || run.switch(flag.spec.long)
-}
-
 fn handled(
     flag: &Flag,
-    run: &DockerRun,
     rehomed: &mut Rehomed,
     docker: &mut Vec<OsString>,
 ) -> Result<(), RehomeError> {
     let text = flag.text();
-    match flag.spec.long {
-        "restart" => match run.values("restart").last() {
-            Some(policy) if !matches!(policy.as_str(), "" | "no") => {
-                return Err(RehomeError::Restart(policy));
-            }
-            _ => {}
-        },
-        "sysctl" => {
-            let pair = values::sysctl(&text).map_err(|error| argument(flag, &error))?;
-            if pair.0.starts_with("net.") {
-                rehomed.sysctls.push(pair);
-                return Ok(());
-            }
+    if flag.spec.long == "sysctl" {
+        let pair = values::sysctl(&text).map_err(|error| argument(flag, &error))?;
+        if pair.0.starts_with("net.") {
+            rehomed.sysctls.push(pair);
+            return Ok(());
         }
-        _ => {}
     }
     docker.push(flag.word());
     Ok(())

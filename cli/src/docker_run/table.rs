@@ -31,8 +31,6 @@ pub enum Place {
     Sidecar(&'static str),
     /// To docker, and looked at on the way: the reason.
     Handled(&'static str),
-    /// Nowhere yet: the reason, and what to do instead.
-    Refused(&'static str, &'static str),
 }
 
 /// Why most flags pass.
@@ -47,7 +45,7 @@ impl Place {
     pub fn why(self) -> &'static str {
         match self {
             Self::Pass => PASSES,
-            Self::Sidecar(why) | Self::Handled(why) | Self::Refused(why, _) => why,
+            Self::Sidecar(why) | Self::Handled(why) => why,
         }
     }
 }
@@ -75,11 +73,6 @@ impl FlagSpec {
         self.place = Place::Handled(why);
         self
     }
-
-    const fn refused(mut self, why: &'static str, instead: &'static str) -> Self {
-        self.place = Place::Refused(why, instead);
-        self
-    }
 }
 
 /// The flags of `docker run`, those of older and newer clients and the hidden ones included.
@@ -104,9 +97,7 @@ pub const RUN: &[FlagSpec] = &[
     value("cpus"),
     value("cpuset-cpus"),
     value("cpuset-mems"),
-    switch("detach")
-        .short('d')
-        .refused("a session in the background is not supported yet", "leave -d out"),
+    switch("detach").short('d').handled("the session goes on in the background"),
     value("detach-keys"),
     value("device"),
     value("device-cgroup-rule"),
@@ -172,7 +163,7 @@ pub const RUN: &[FlagSpec] = &[
     value("pull"),
     switch("quiet").short('q'),
     switch("read-only"),
-    value("restart").handled("every policy but `no` is refused"),
+    value("restart").handled("the session goes on from one start to the next"),
     switch("rm"),
     value("runtime"),
     value("security-opt"),

@@ -14,9 +14,10 @@ use kube::api::{DeleteParams, ListParams, ObjectMeta};
 
 use super::report::Item;
 use crate::cluster::connect::{Cluster, ClusterError};
+use crate::engine::apps;
 use crate::engine::clean::{ROLE_LABEL, SESSION_LABEL, idle_volumes, remove, remove_volume};
 use crate::engine::connect::{Engine, EngineError};
-use crate::session::here;
+use crate::session::{desk, here};
 
 const TOPIC: &str = "left over";
 /// What is younger may still be on its way to run.
@@ -46,16 +47,39 @@ pub async fn of_engine(engine: &Engine, fix: bool) -> Vec<Item> {
         };
         items.push(told(&format!("the volume {name}"), removed));
     }
+    items.extend(lost_apps(engine, fix).await);
     items
 }
 
-/// Folders of sessions of this machine's processes.
+/// Containers of users that run in a session which nobody keeps any more: without a network.
+async fn lost_apps(engine: &Engine, fix: bool) -> Vec<Item> {
+    let seen = apps::of_all_sessions(engine).await.unwrap_or_default();
+    let mut items = Vec::new();
+    for seen in seen.into_values().filter(|seen| seen.app.runs && !seen.kept) {
+        let what = format!("the container {} has lost its session", seen.app.name);
+        items.push(match fix {
+            false => Item::note(TOPIC, format!("{what}, and its network with it; --fix stops it")),
+            true => match apps::stop_one(engine, &seen.app.id).await {
+                Ok(()) => Item::fine(TOPIC, format!("{what}: stopped")),
+                Err(error) => Item::missing(TOPIC, format!("{what}: {error}")),
+            },
+        });
+    }
+    items
+}
+
+/// Folders of sessions of this machine's processes, and what detached sessions wrote down.
 pub fn of_machine(fix: bool) -> Vec<Item> {
     let item = |folder: PathBuf| {
         let removed = fix.then(|| fs::remove_dir_all(&folder).map_err(|error| error.to_string()));
         told(&format!("the folder {}", folder.display()), removed)
     };
-    here::left_over().into_iter().map(item).collect()
+    let file = |path: PathBuf| {
+        let removed = fix.then(|| fs::remove_file(&path).map_err(|error| error.to_string()));
+        told(&format!("the file {}", path.display()), removed)
+    };
+    let files = desk::left_over().into_iter().map(file);
+    here::left_over().into_iter().map(item).chain(files).collect()
 }
 
 fn told(what: &str, removed: Option<Result<(), String>>) -> Item {

@@ -6,11 +6,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bollard::models::ContainerSummary;
 use bollard::query_parameters::{
     ListContainersOptionsBuilder, ListVolumesOptionsBuilder, RemoveContainerOptionsBuilder,
-    RemoveVolumeOptions, StopContainerOptions, WaitContainerOptionsBuilder,
+    RemoveVolumeOptions, WaitContainerOptionsBuilder,
 };
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 
+use super::apps::stop_one;
 use super::connect::{Engine, EngineError};
 use crate::session::SessionId;
 
@@ -30,7 +31,7 @@ pub async fn clean(engine: &Engine, session: &SessionId) -> Result<(), EngineErr
     let (never_ran, ran): (Vec<_>, Vec<_>) =
         apps.into_iter().partition(|app| state(app) == "created");
     let (stops, removals) = tokio::join!(
-        join_all(ids(&ran).map(|id| stop(engine, id))),
+        join_all(ids(&ran).map(|id| stop_one(engine, id))),
         join_all(ids(&ours).chain(ids(&never_ran)).map(|id| remove(engine, id))),
     );
     stops.into_iter().chain(removals).collect::<Result<(), _>>()?;
@@ -109,25 +110,6 @@ pub async fn sweep(engine: &Engine, own: &SessionId) -> Result<(), EngineError> 
     join_all(volumes.iter().map(|name| remove_volume(engine, name))).await.into_iter().collect()
 }
 
-/// Stops the session's app, as `docker stop` does.
-pub async fn stop_app(engine: &Engine, session: &SessionId) -> Result<(), EngineError> {
-    let containers = of_session(engine, session).await?;
-    let apps: Vec<_> = containers.into_iter().filter(|container| !is_ours(container)).collect();
-    join_all(ids(&apps).map(|id| stop(engine, id))).await.into_iter().collect()
-}
-
-/// The ids of the session's app containers that run.
-pub async fn running_apps(
-    engine: &Engine,
-    session: &SessionId,
-) -> Result<Vec<String>, EngineError> {
-    let containers = of_session(engine, session).await?;
-    let apps = containers.into_iter().filter(|container| !is_ours(container));
-    let running =
-        apps.filter(|app| matches!(state(app).as_str(), "running" | "paused" | "restarting"));
-    Ok(running.filter_map(|app| app.id).collect())
-}
-
 /// Waits until a container has been removed; one that is not there has been.
 pub async fn removed(engine: &Engine, id: &str) {
     wait(engine, id, "removed").await;
@@ -161,35 +143,28 @@ pub async fn remove(engine: &Engine, id: &str) -> Result<(), EngineError> {
     }
 }
 
-async fn stop(engine: &Engine, id: &str) -> Result<(), EngineError> {
-    match engine.api().stop_container(id, None::<StopContainerOptions>).await {
-        Ok(()) => Ok(()),
-        Err(error) => match engine.explain("cannot stop the session's container", error) {
-            EngineError::Refused { status: 304 | 404, .. } => Ok(()),
-            error => Err(error),
-        },
-    }
-}
-
-async fn of_session(
+pub(super) async fn of_session(
     engine: &Engine,
     session: &SessionId,
 ) -> Result<Vec<ContainerSummary>, EngineError> {
     labelled(engine, format!("{SESSION_LABEL}={session}")).await
 }
 
-async fn labelled(engine: &Engine, label: String) -> Result<Vec<ContainerSummary>, EngineError> {
+pub(super) async fn labelled(
+    engine: &Engine,
+    label: String,
+) -> Result<Vec<ContainerSummary>, EngineError> {
     let filters = HashMap::from([("label", vec![label])]);
     let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
     let containers = engine.api().list_containers(Some(options)).await;
     containers.map_err(|error| engine.explain("cannot list mirrord's containers", error))
 }
 
-fn state(container: &ContainerSummary) -> String {
+pub(super) fn state(container: &ContainerSummary) -> String {
     container.state.as_ref().map(ToString::to_string).unwrap_or_default()
 }
 
-fn is_ours(container: &ContainerSummary) -> bool {
+pub(super) fn is_ours(container: &ContainerSummary) -> bool {
     container.labels.as_ref().is_some_and(|labels| labels.contains_key(ROLE_LABEL))
 }
 

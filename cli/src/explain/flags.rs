@@ -56,7 +56,7 @@ fn of_flag(flag: &Flag, run: &DockerRun, refused: bool) -> FlagPlan {
         (_, Err(error)) if refused => (Where::Refused, error.to_string()),
         (Place::Sidecar(why), _) => (Where::Moves, why.to_owned()),
         (Place::Handled(why), Ok((_, left))) if left.is_empty() => (Where::Moves, why.to_owned()),
-        (Place::Handled(why) | Place::Refused(why, _), _) => (Where::Handled, why.to_owned()),
+        (Place::Handled(why), _) => (Where::Handled, why.to_owned()),
         (place @ Place::Pass, _) => (Where::Passes, place.why().to_owned()),
     };
     FlagPlan { flag: flag.word().to_string_lossy().into_owned(), place, why }

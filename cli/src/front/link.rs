@@ -26,6 +26,7 @@ impl Keeper {
     /// Starts one and tells it the plan.
     pub async fn start(plan: &Plan) -> io::Result<Self> {
         let mut child = Command::new(EXECUTABLE)
+            .arg0("mirrord")
             .arg("session")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use mirrord_protocol::control::{IncomingMode, PortMapping, Protocol, ProxyEvent};
+use mirrord_protocol::control::IncomingMode;
 
 use super::{Front, Keeping};
 use crate::session::events::Event;
+use crate::session::words::Words;
 
 impl Front<'_> {
     pub(super) fn tell_ready(
@@ -40,77 +41,21 @@ impl Front<'_> {
     }
 
     pub(super) fn tell(&mut self, event: Event) {
-        match event {
-            Event::Step { step, took } => self.progress.step(step, took),
-            Event::Proxy { said } => self.tell_proxy(said),
-            Event::AgentRestarted { reason } => {
-                let why = reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
-                self.progress
-                    .note(&format!("the agent beside the target ended{why}; a new one is there"));
-            }
-            Event::Moved { from, to } => self.tell_moved(from, to),
-            Event::Lost(failure) | Event::Failed(failure) | Event::NoNetns(failure) => {
-                self.progress.failure(&failure)
-            }
-            Event::Warning { message } => self.progress.warning(&message),
-            Event::Log { from, line } => self.progress.log(&from, &line),
+        match &event {
+            Event::Step { step, took } => self.progress.step(*step, *took),
+            Event::Log { from, line } => self.progress.log(from, line),
             Event::Cleaned { took } => {
                 self.keeping = Keeping::Done;
-                let took = Duration::from_millis(took).as_secs_f64();
+                let took = Duration::from_millis(*took).as_secs_f64();
                 self.progress.detail(&format!("cleaned up ({took:.2} s)"));
             }
-            Event::Ready { .. } | Event::Detached => {}
+            event => match Words::of(event) {
+                Some(Words::Detail(text)) => self.progress.detail(&text),
+                Some(Words::Note(text)) => self.progress.note(&text),
+                Some(Words::Warning(text)) => self.progress.warning(&text),
+                Some(Words::Failure(failure)) => self.progress.failure(&failure),
+                None => {}
+            },
         }
-    }
-
-    fn tell_moved(&mut self, from: Option<String>, to: Option<String>) {
-        let text = match (from, to) {
-            (Some(from), Some(to)) => format!("pod {from} is going: the session moves to pod {to}"),
-            (None, Some(to)) => format!("pod {to} is a target now"),
-            (Some(from), None) => format!("pod {from} is gone: waiting for another one"),
-            (None, None) => return,
-        };
-        self.progress.note(&text);
-    }
-
-    fn tell_proxy(&mut self, said: ProxyEvent) {
-        match said {
-            ProxyEvent::Subscribed(port) => {
-                self.progress.detail(&format!("{} comes to the app", port_text(port)));
-            }
-            ProxyEvent::Unsubscribed(port) => {
-                self.progress.detail(&format!("{} no longer comes to the app", port_text(port)));
-            }
-            ProxyEvent::SubscribeFailed { port, reason } => {
-                self.progress
-                    .warning(&format!("{} does not come to the app: {reason}", port_text(port)));
-            }
-            ProxyEvent::Disconnected { reason, .. } => {
-                self.progress.note(&format!("the tunnel to the target is cut: {reason}"));
-            }
-            ProxyEvent::Refused { reason, .. } => {
-                self.progress.detail(&format!("no tunnel to the target: {reason}"));
-            }
-            ProxyEvent::Reconnected { .. } => {
-                self.progress.note("the tunnel to the target is back")
-            }
-            ProxyEvent::Restarted => self.progress.note("the proxy was killed and started again"),
-            ProxyEvent::Warning { message } => self.progress.warning(&message),
-            ProxyEvent::Waiting
-            | ProxyEvent::Connected
-            | ProxyEvent::Ready(_)
-            | ProxyEvent::Failed { .. } => {}
-        }
-    }
-}
-
-fn port_text(port: PortMapping) -> String {
-    let protocol = match port.protocol {
-        Protocol::Tcp => "tcp",
-        Protocol::Udp => "udp",
-    };
-    match port.local == port.remote {
-        true => format!("the target's port {}/{protocol}", port.remote),
-        false => format!("the target's port {}/{protocol} (here {})", port.remote, port.local),
     }
 }

@@ -1,11 +1,13 @@
 //! What the keeper tells the front: JSON lines.
 
+use std::cell::RefCell;
 use std::io::Write;
 use std::time::Duration;
 
 use mirrord_protocol::control::{ProxyEvent, Target};
 use serde::{Deserialize, Serialize};
 
+use super::record::Record;
 use crate::engine::containers::Role;
 use crate::failure::Failure;
 
@@ -104,6 +106,8 @@ pub enum Event {
     },
     /// The app goes on without its client, and the session with it.
     Detached,
+    /// The session ends because somebody wants it to; the app is being stopped.
+    Stopping,
     /// Nothing of the session is left in the engine.
     Cleaned {
         /// Milliseconds that it took.
@@ -116,12 +120,17 @@ pub fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Where the keeper's events go.
-pub struct Reporter;
+/// Where the keeper's events go: to the front, and into the session's record.
+#[derive(Default)]
+pub struct Reporter {
+    /// What whoever asks later is told.
+    pub record: RefCell<Record>,
+}
 
 impl Reporter {
     /// Says an event; a front that is gone does not hear it, and that is no failure.
     pub fn say(&self, event: &Event) {
+        self.record.borrow_mut().hear(event);
         if let Ok(mut line) = serde_json::to_vec(event) {
             line.push(b'\n');
             let mut stdout = std::io::stdout().lock();

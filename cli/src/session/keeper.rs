@@ -1,36 +1,44 @@
 //! The process that owns the session's containers, from the first to the last.
 
-use std::cell::Cell;
+mod ending;
+mod front;
+mod stopping;
+
+use std::cell::{Cell, RefCell};
+use std::fs;
 use std::io;
-use std::os::fd::AsFd;
 use std::pin::pin;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mirrord_protocol::control::ProxyEvent;
 use nix::sys::signal::SigSet;
-use tokio::io::{AsyncBufReadExt, BufReader, Lines};
-use tokio::net::unix::pipe;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
-use tokio::time::timeout;
 
+use self::ending::End;
+use self::front::{Front, Heard};
+use self::stopping::{Came, Stopping};
 use super::bring_up::{self, BringUp, Session};
 use super::containers::Said;
-use super::events::{Event, Reporter, millis};
+use super::desk::{self, Asked, Desk, Request};
+use super::events::{Event, Reporter};
 use super::far::FarSaid;
+use super::here;
 use super::plan::{Command, Plan};
 use super::plane::Plane;
-use super::{here, remote};
+use super::record::{App, Record};
 use crate::engine::containers::Role;
-use crate::engine::{Engine, clean};
+use crate::engine::{Engine, apps, clean};
 use crate::failure::Failure;
 
-/// How long sidecar and agent may take to leave when told to.
-const LEAVING: Duration = Duration::from_secs(2);
+/// How long docker's client may take to see that its container has ended.
+const CLIENT: Duration = Duration::from_secs(5);
+/// How long a process may take to end that is told to, and killed after ten seconds.
+const PROCESS: Duration = Duration::from_secs(15);
 
 /// Runs the keeper: standard input is the front's, standard output goes to it.
 pub fn run() -> ExitCode {
+    close_inherited();
     // The front blocks signals to forward them; a child inherits that.
     let _ = SigSet::empty().thread_set_mask();
     // Out of the terminal's reach: Ctrl-C is for the app.
@@ -42,9 +50,18 @@ pub fn run() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let failure = Failure::caused_by("the session's keeper could not start", &error);
-            Reporter.say(&Event::Failed(failure));
+            Reporter::default().say(&Event::Failed(failure));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Closes what the front itself was given by others, who may wait for its end or hold a lock by it.
+fn close_inherited() {
+    let open = fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
+    let numbers = open.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    for number in numbers.filter(|number: &i32| *number > 2).collect::<Vec<_>>() {
+        let _ = nix::unistd::close(number);
     }
 }
 
@@ -53,7 +70,7 @@ async fn keep() -> io::Result<()> {
     let Some(plan) = front.plan().await? else {
         return Ok(());
     };
-    let reporter = &Reporter;
+    let reporter = &Reporter { record: RefCell::new(Record::of(&plan)) };
     let end = Keeper { plan: &plan, reporter, front }.keep().await;
     match end {
         Ok(()) => Ok(()),
@@ -64,73 +81,6 @@ async fn keep() -> io::Result<()> {
             Ok(())
         }
     }
-}
-
-/// The front's end of the pipe, and signals from elsewhere.
-struct Front {
-    lines: Lines<BufReader<pipe::Receiver>>,
-    gone: bool,
-    terminate: Signal,
-    interrupt: Signal,
-    hang_up: Signal,
-}
-
-/// What the keeper hears from outside.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Heard {
-    Command(Command),
-    Gone,
-    Told,
-}
-
-impl Front {
-    fn new() -> io::Result<Self> {
-        let pipe = pipe::Receiver::from_owned_fd(io::stdin().as_fd().try_clone_to_owned()?)?;
-        Ok(Self {
-            lines: BufReader::new(pipe).lines(),
-            gone: false,
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hang_up: signal(SignalKind::hangup())?,
-        })
-    }
-
-    async fn plan(&mut self) -> io::Result<Option<Plan>> {
-        let line = self.lines.next_line().await?;
-        Ok(line.map(|line| serde_json::from_str(&line)).transpose()?)
-    }
-
-    /// What is heard next; the end of the pipe is heard once. Can be cancelled without loss.
-    async fn next(&mut self) -> Heard {
-        loop {
-            tokio::select! {
-                line = self.lines.next_line(), if !self.gone => match line {
-                    Ok(Some(line)) => if let Ok(command) = serde_json::from_str(&line) {
-                        return Heard::Command(command);
-                    },
-                    Ok(None) | Err(_) => {
-                        self.gone = true;
-                        return Heard::Gone;
-                    }
-                },
-                _ = self.terminate.recv() => return Heard::Told,
-                _ = self.interrupt.recv() => return Heard::Told,
-                _ = self.hang_up.recv() => return Heard::Told,
-            }
-        }
-    }
-}
-
-/// Why a session ends.
-enum End {
-    /// The app has ended.
-    App,
-    /// The app may still be about to be created.
-    Interrupted,
-    /// The front died.
-    FrontGone,
-    /// The session can't go on.
-    Lost(Failure),
 }
 
 struct Keeper<'a> {
@@ -167,10 +117,7 @@ impl Keeper<'_> {
             }
         };
         match brought {
-            Ok(mut session) => {
-                let end = self.serve(&mut session).await;
-                self.finish(session, end).await
-            }
+            Ok(session) => self.keep_up(session).await,
             Err(failure) => {
                 let swept = match begun.get() {
                     true => self.sweep(false).await,
@@ -185,32 +132,33 @@ impl Keeper<'_> {
         }
     }
 
-    /// Removes what a session that never was has left.
-    async fn sweep(&self, late_arrivals: bool) -> Result<(), Failure> {
-        let began = Instant::now();
-        let engine = self.plan.engine()?;
-        let (here, there) = tokio::join!(
-            async {
-                match (&engine, late_arrivals) {
-                    (None, _) => Ok(()),
-                    (Some(engine), true) => {
-                        clean::clean_late_arrivals(engine, &self.plan.session).await
-                    }
-                    (Some(engine), false) => {
-                        clean::clean_any_version(engine, &self.plan.session).await
-                    }
-                }
-            },
-            remote::clean(self.plan, late_arrivals),
-        );
-        here?;
-        there?;
-        self.reporter.say(&Event::Cleaned { took: millis(began.elapsed()) });
-        Ok(())
+    /// Keeps a session until it ends, and answers whoever asks for it.
+    async fn keep_up(&mut self, mut session: Session) -> Result<(), Failure> {
+        let mut stopping = Stopping::default();
+        let mut desk = Desk::open(&self.plan.session)
+            .inspect_err(|error| {
+                let message = format!("'mirrord status' does not know this session: {error}");
+                self.reporter.say(&Event::Warning { message });
+            })
+            .ok();
+        let end = self.serve(&mut session, &mut desk, &mut stopping).await;
+        drop(desk);
+        let lost = matches!(end, End::Lost(_));
+        let ended = self.finish(session, end).await;
+        desk::tell_the_end(stopping.waiting, &ended).await;
+        if !lost && ended.is_ok() {
+            self.reporter.record.borrow_mut().forget();
+        }
+        ended
     }
 
     /// Keeps the session until it ends, and says why it does.
-    async fn serve(&mut self, session: &mut Session) -> End {
+    async fn serve(
+        &mut self,
+        session: &mut Session,
+        desk: &mut Option<Desk>,
+        stopping: &mut Stopping,
+    ) -> End {
         let Session { engine, proxy, far, .. } = session;
         let engine = engine.as_ref();
         let plan = self.plan;
@@ -220,9 +168,10 @@ impl Keeper<'_> {
         loop {
             tokio::select! {
                 heard = self.front.next() => match heard {
-                    Heard::Command(_) if self.app_goes_on(engine).await => {
+                    Heard::Command(_) if stopping.has_begun() => return End::stopped(stopping.app().await),
+                    Heard::Command(command) if self.app_goes_on(engine, command).await => {
                         staying = true;
-                        self.reporter.say(&Event::Detached);
+                        self.detach();
                     }
                     Heard::Gone if staying => {}
                     other => return End::of(other),
@@ -239,6 +188,12 @@ impl Keeper<'_> {
                     FarSaid::Event(event) => self.reporter.say(&event),
                     FarSaid::Lost(failure) => return End::Lost(failure),
                 },
+                asked = asked(desk) => self.answer(asked, engine, desk, stopping),
+                came = stopping.next() => match came {
+                    Came::App(true) if !staying => {}
+                    Came::App(stopped) => return End::stopped(stopped),
+                    Came::TooLate => return End::Interrupted,
+                },
                 // What others left is no concern of this session's user.
                 () = &mut sweep, if !swept => swept = true,
                 () = &mut app_end, if staying => return End::App,
@@ -246,84 +201,88 @@ impl Keeper<'_> {
         }
     }
 
-    async fn app_goes_on(&self, engine: Option<&Engine>) -> bool {
+    /// Answers, or begins to do what is asked for.
+    fn answer(
+        &self,
+        asked: Asked,
+        engine: Option<&Engine>,
+        desk: &mut Option<Desk>,
+        stopping: &mut Stopping,
+    ) {
+        let (engine, session) = (engine.cloned(), self.plan.session.clone());
+        match (asked.request, desk) {
+            (Request::Status, Some(desk)) => {
+                let mut status = self.reporter.record.borrow().status.clone();
+                desk.answer(asked, async move {
+                    let apps = match &engine {
+                        Some(engine) => apps::all(engine, &session).await.unwrap_or_default(),
+                        None => Vec::new(),
+                    };
+                    status.app = App::with(status.app, apps.into_iter().next());
+                    status
+                });
+            }
+            (Request::Status, None) => {}
+            (Request::Stop, _) => {
+                stopping.waiting.push(asked.by);
+                if stopping.has_begun() {
+                    return;
+                }
+                self.reporter.say(&Event::Stopping);
+                match engine.filter(|_| self.plan.plane.here().is_none()) {
+                    Some(engine) => {
+                        let app = async move { apps::stop(&engine, &session).await.is_ok() };
+                        stopping.begin(app, CLIENT);
+                    }
+                    // The front ends its own child.
+                    None => stopping.begin(async { true }, PROCESS),
+                }
+            }
+        }
+    }
+
+    /// From now on the session is the container's, not the command's.
+    fn detach(&self) {
+        let noted = match desk::make_folder() {
+            Ok(folder) => self.reporter.record.borrow_mut().detach(&folder),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = noted {
+            let message = format!("what happens in the session is not written down: {error}");
+            self.reporter.say(&Event::Warning { message });
+        }
+        self.reporter.say(&Event::Detached);
+    }
+
+    /// Whether the app runs on without docker's client, or is just being restarted.
+    async fn app_goes_on(&self, engine: Option<&Engine>, command: Command) -> bool {
+        let session = &self.plan.session;
         let Some(engine) = engine.filter(|_| self.plan.plane.here().is_none()) else {
             return false;
         };
-        clean::running_apps(engine, &self.plan.session).await.is_ok_and(|apps| !apps.is_empty())
-    }
-
-    /// Ends the session; afterwards nothing of it is in the engine.
-    async fn finish(&self, mut session: Session, end: End) -> Result<(), Failure> {
-        let began = Instant::now();
-        let late_arrivals =
-            session.far.is_unsettled() || matches!(end, End::FrontGone | End::Interrupted);
-        let stop_app = matches!(end, End::FrontGone | End::Lost(_));
-        if let End::Lost(failure) = end {
-            self.reporter.say(&Event::Lost(failure));
-        }
-        let engine = session.engine.clone();
-        let (left, stopped) = tokio::join!(leave(&mut session), async {
-            match &engine {
-                Some(engine) if stop_app => clean::stop_app(engine, &self.plan.session).await,
-                _ => Ok(()),
+        match apps::all(engine, session).await {
+            Ok(apps) if apps.iter().any(|app| app.runs) => true,
+            Ok(apps) if apps.is_empty() || command != Command::End => false,
+            Ok(_) => {
+                apps::was_told_to_end(engine, session).await
+                    && apps::comes_back(engine, session).await
             }
-        });
-        match &engine {
-            Some(engine) if late_arrivals => {
-                clean::clean_late_arrivals(engine, &self.plan.session).await?;
-            }
-            Some(engine) if !left || stopped.is_err() => {
-                clean::clean(engine, &self.plan.session).await?;
-            }
-            Some(engine) if self.plan.plane == Plane::Layer => {
-                clean::remove_volumes(engine, &self.plan.session).await?;
-            }
-            _ => {}
-        }
-        if !left {
-            remote::clean(self.plan, late_arrivals).await?;
-        }
-        self.reporter.say(&Event::Cleaned { took: millis(began.elapsed()) });
-        Ok(())
-    }
-}
-
-impl End {
-    fn of(heard: Heard) -> Self {
-        match heard {
-            Heard::Command(Command::End) => Self::App,
-            Heard::Command(Command::EndInterrupted) => Self::Interrupted,
-            Heard::Gone => Self::FrontGone,
-            Heard::Told => Self::Lost(Failure::new("the session's keeper was told to stop")),
+            Err(_) => false,
         }
     }
 }
 
-/// Has sidecar and agents leave; whether they did.
-async fn leave(session: &mut Session) -> bool {
-    let Session { engine, proxy, far, folder } = session;
-    let proxy_id = proxy.id.clone();
-    let removed = async {
-        match engine {
-            Some(engine) if folder.is_none() => clean::removed(engine, &proxy_id).await,
-            _ => {}
-        }
-    };
-    let sidecar = async {
-        tokio::join!(removed, async {
-            proxy.leave().await;
-            proxy.ended().await;
-        })
-    };
-    // The last bytes of the app may still be on their way to the agent.
-    let sidecar = timeout(LEAVING, sidecar).await;
-    far.leave().await && sidecar.is_ok()
+async fn asked(desk: &mut Option<Desk>) -> Asked {
+    match desk {
+        Some(desk) => desk.next().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Removes what others left, in the engine and on this machine.
 async fn sweep_others(engine: Option<&Engine>, plan: &Plan) {
     here::sweep();
+    desk::sweep();
     if let Some(engine) = engine {
         let _ = clean::sweep(engine, &plan.session).await;
     }
@@ -331,12 +290,9 @@ async fn sweep_others(engine: Option<&Engine>, plan: &Plan) {
 
 /// The end of all of the session's app containers.
 async fn apps_end(engine: Option<&Engine>, plan: &Plan) {
-    let Some(engine) = engine else { return };
-    while let Ok(apps) = clean::running_apps(engine, &plan.session).await {
-        match apps.first() {
-            Some(app) => clean::not_running(engine, app).await,
-            None => return,
-        }
+    match engine {
+        Some(engine) => apps::end(engine, &plan.session).await,
+        None => std::future::pending().await,
     }
 }
 

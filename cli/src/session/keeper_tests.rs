@@ -3,6 +3,8 @@ use std::task::Poll;
 
 use futures_util::stream;
 use mirrord_protocol::Token;
+use tokio::net::unix::pipe;
+use tokio::time::timeout;
 
 use super::*;
 use crate::engine::attached::Attached;
@@ -39,16 +41,6 @@ fn session(engine: &Engine, plan: &Plan, agent: Attached) -> Session {
     }
 }
 
-fn front(pipe: pipe::Receiver) -> io::Result<Front> {
-    Ok(Front {
-        lines: BufReader::new(pipe).lines(),
-        gone: false,
-        terminate: signal(SignalKind::terminate())?,
-        interrupt: signal(SignalKind::interrupt())?,
-        hang_up: signal(SignalKind::hangup())?,
-    })
-}
-
 #[tokio::test]
 async fn the_fronts_end_is_heard_while_a_new_agent_is_on_its_way() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -65,9 +57,12 @@ async fn the_fronts_end_is_heard_while_a_new_agent_is_on_its_way() {
         Poll::Ready(None)
     }));
     let mut session = session(&engine, &plan, agent);
-    let front = front(front_rx).expect("signals");
-    let mut keeper = Keeper { plan: &plan, reporter: &Reporter, front };
-    let served = timeout(Duration::from_secs(1), keeper.serve(&mut session)).await;
+    let front = Front::of(front_rx).expect("signals");
+    let reporter = Reporter::default();
+    let mut keeper = Keeper { plan: &plan, reporter: &reporter, front };
+    let (mut desk, mut stopping) = (None, Stopping::default());
+    let serving = keeper.serve(&mut session, &mut desk, &mut stopping);
+    let served = timeout(Duration::from_secs(1), serving).await;
     assert!(matches!(served.expect("it hears the front"), End::FrontGone));
     assert!(session.far.is_unsettled(), "a new agent is on its way");
 }

@@ -81,6 +81,8 @@ pub struct Plan {
 pub enum Command {
     /// docker has ended, or never ran: clean up, or stay as long as the app goes on without it.
     End,
+    /// The same, after a signal that was handed on to it.
+    EndSignalled,
     /// The same, soon after a signal: what docker was still creating is to go as well.
     EndInterrupted,
 }

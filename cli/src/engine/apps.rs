@@ -1,0 +1,189 @@
+//! A session's app containers, which their user may stop, start and remove at any time.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use bollard::models::ContainerSummary;
+use bollard::query_parameters::{
+    EventsOptionsBuilder, InspectContainerOptions, StopContainerOptions,
+};
+use futures_util::StreamExt;
+use futures_util::future::join_all;
+use k8s_openapi::jiff::Timestamp;
+use tokio::time::{Instant, sleep};
+
+use super::clean::{self, SESSION_LABEL, is_ours, labelled, of_session, state};
+use super::connect::{Engine, EngineError};
+use crate::session::SessionId;
+
+/// How soon an app that was stopped is started again: `docker restart` does so at once.
+const GRACE: Duration = Duration::from_secs(3);
+/// How often that is looked for.
+const PAUSE: Duration = Duration::from_millis(100);
+/// How long `--stop-timeout` may be.
+const STOPPING: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// An app's container.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct App {
+    /// Its name.
+    pub name: String,
+    /// Its id.
+    pub id: String,
+    /// Its image.
+    pub image: String,
+    /// Whether it runs, or is about to be started again by its restart policy.
+    pub runs: bool,
+}
+
+/// What an engine knows of a session.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// The app's container.
+    pub app: App,
+    /// Whether the sidecar runs, as it does as long as somebody keeps the session.
+    pub kept: bool,
+}
+
+/// The app containers of a session.
+pub async fn all(engine: &Engine, session: &SessionId) -> Result<Vec<App>, EngineError> {
+    let containers = of_session(engine, session).await?;
+    Ok(containers.into_iter().filter(|container| !is_ours(container)).map(app).collect())
+}
+
+/// The apps of all sessions that the engine knows, by the session's id.
+pub async fn of_all_sessions(engine: &Engine) -> Result<HashMap<String, Seen>, EngineError> {
+    let containers = labelled(engine, SESSION_LABEL.to_owned()).await?;
+    let mut seen: HashMap<String, Seen> = HashMap::new();
+    let mut kept = Vec::new();
+    for container in containers {
+        let Some(session) =
+            container.labels.as_ref().and_then(|labels| labels.get(SESSION_LABEL)).cloned()
+        else {
+            continue;
+        };
+        match is_ours(&container) {
+            true if runs(&container) => kept.push(session),
+            true => {}
+            false => drop(seen.insert(session, Seen { app: app(container), kept: false })),
+        }
+    }
+    for session in kept {
+        if let Some(seen) = seen.get_mut(&session) {
+            seen.kept = true;
+        }
+    }
+    Ok(seen)
+}
+
+fn app(container: ContainerSummary) -> App {
+    let runs = runs(&container);
+    let names = container.names.unwrap_or_default();
+    let name = names.iter().find(|name| name.rfind('/') == Some(0)).or(names.first());
+    App {
+        name: name.map(|name| name.trim_start_matches('/').to_owned()).unwrap_or_default(),
+        id: container.id.unwrap_or_default(),
+        image: container.image.unwrap_or_default(),
+        runs,
+    }
+}
+
+fn runs(container: &ContainerSummary) -> bool {
+    matches!(state(container).as_str(), "running" | "paused" | "restarting")
+}
+
+/// Stops the session's app, as `docker stop` does.
+pub async fn stop(engine: &Engine, session: &SessionId) -> Result<(), EngineError> {
+    let apps = all(engine, session).await?;
+    join_all(apps.iter().map(|app| stop_one(engine, &app.id))).await.into_iter().collect()
+}
+
+/// Stops a container with its own signal, and within its own time.
+pub async fn stop_one(engine: &Engine, id: &str) -> Result<(), EngineError> {
+    let api = engine.api().clone().with_timeout(STOPPING);
+    match api.stop_container(id, None::<StopContainerOptions>).await {
+        Ok(()) => Ok(()),
+        Err(error) => match engine.explain("cannot stop the session's container", error) {
+            EngineError::Refused { status: 304 | 404, .. } => Ok(()),
+            error => Err(error),
+        },
+    }
+}
+
+/// Waits until no app of the session runs, nor is about to run again. While the engine does not
+/// answer, nothing is known: what else happens to the session tells.
+pub async fn end(engine: &Engine, session: &SessionId) {
+    loop {
+        match all(engine, session).await {
+            Ok(apps) => match apps.iter().find(|app| app.runs) {
+                Some(app) => clean::not_running(engine, &app.id).await,
+                None if comes_back(engine, session).await => {}
+                None => return,
+            },
+            Err(_) => sleep(GRACE).await,
+        }
+        sleep(PAUSE).await;
+    }
+}
+
+/// Whether an app that does not run is started again at once, as `docker restart` does.
+pub async fn comes_back(engine: &Engine, session: &SessionId) -> bool {
+    let deadline = Instant::now() + GRACE;
+    let apps = loop {
+        match all(engine, session).await {
+            Ok(apps) if apps.is_empty() => return false,
+            Ok(apps) if apps.iter().any(|app| app.runs) => return true,
+            Ok(apps) if Instant::now() >= deadline => break apps,
+            Err(_) if Instant::now() >= deadline => return false,
+            _ => sleep(PAUSE).await,
+        }
+    };
+    // The engine answers once a start that is under way is done.
+    let starts = apps.iter().map(async |app| {
+        let found = engine.api().inspect_container(&app.id, None::<InspectContainerOptions>).await;
+        found.ok().and_then(|found| found.state?.running).unwrap_or(false)
+    });
+    join_all(starts).await.contains(&true)
+}
+
+/// Whether somebody had the engine end the app, which has ended: it may be a `docker restart`,
+/// which may have started it again meanwhile.
+pub async fn was_told_to_end(engine: &Engine, session: &SessionId) -> bool {
+    let Ok(apps) = all(engine, session).await else { return false };
+    let told = apps.iter().map(async |app| told_to_end(engine, &app.id).await.unwrap_or(false));
+    join_all(told).await.contains(&true)
+}
+
+async fn told_to_end(engine: &Engine, id: &str) -> Option<bool> {
+    let found = engine.api().inspect_container(id, None::<InspectContainerOptions>).await;
+    let state = found.ok()?.state?;
+    if state.running == Some(true) {
+        return Some(true);
+    }
+    let (since, until) = (moment(&state.started_at?)?, moment(&state.finished_at?)?);
+    let filters =
+        HashMap::from([("container", vec![id.to_owned()]), ("event", vec!["kill".to_owned()])]);
+    let options =
+        EventsOptionsBuilder::default().since(&since).until(&until).filters(&filters).build();
+    let event = std::pin::pin!(engine.api().events(Some(options))).next().await;
+    Some(event.is_some_and(|event| event.is_ok()))
+}
+
+/// The engine's words for a moment, as it takes them in a question.
+fn moment(text: &str) -> Option<String> {
+    let moment: Timestamp = text.parse().ok()?;
+    let nanoseconds = u32::try_from(moment.subsec_nanosecond()).ok()?;
+    Some(format!("{}.{nanoseconds:09}", moment.as_second()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_is_given_back_as_the_engine_takes_it() {
+        let given = moment("2026-11-26T01:02:03.004005006Z");
+        assert_eq!(given.as_deref(), Some("1795654923.004005006"));
+        assert_eq!(moment("never"), None);
+    }
+}

@@ -1,0 +1,129 @@
+//! A session's end: what is ours leaves, and the app with it where nobody else ends it.
+
+use std::time::{Duration, Instant};
+
+use tokio::time::timeout;
+
+use super::Keeper;
+use super::front::Heard;
+use crate::engine::{apps, clean};
+use crate::failure::Failure;
+use crate::session::bring_up::Session;
+use crate::session::events::{Event, millis};
+use crate::session::plan::Command;
+use crate::session::plane::Plane;
+use crate::session::remote;
+
+/// How long sidecar and agent may take to leave when told to.
+const LEAVING: Duration = Duration::from_secs(2);
+
+/// Why a session ends.
+pub enum End {
+    /// The app has ended.
+    App,
+    /// The app may still be about to be created.
+    Interrupted,
+    /// The front died.
+    FrontGone,
+    /// The session can't go on.
+    Lost(Failure),
+}
+
+impl End {
+    /// What was heard from outside.
+    pub fn of(heard: Heard) -> Self {
+        match heard {
+            Heard::Command(Command::End | Command::EndSignalled) => Self::App,
+            Heard::Command(Command::EndInterrupted) => Self::Interrupted,
+            Heard::Gone => Self::FrontGone,
+            Heard::Told => Self::Lost(Failure::new("the session's keeper was told to stop")),
+        }
+    }
+
+    /// The app was stopped because somebody wants the session to end.
+    pub fn stopped(well: bool) -> Self {
+        if well { Self::App } else { Self::Interrupted }
+    }
+}
+
+impl Keeper<'_> {
+    /// Removes what a session that never was has left.
+    pub(super) async fn sweep(&self, late_arrivals: bool) -> Result<(), Failure> {
+        let began = Instant::now();
+        let engine = self.plan.engine()?;
+        let (here, there) = tokio::join!(
+            async {
+                match (&engine, late_arrivals) {
+                    (None, _) => Ok(()),
+                    (Some(engine), true) => {
+                        clean::clean_late_arrivals(engine, &self.plan.session).await
+                    }
+                    (Some(engine), false) => {
+                        clean::clean_any_version(engine, &self.plan.session).await
+                    }
+                }
+            },
+            remote::clean(self.plan, late_arrivals),
+        );
+        here?;
+        there?;
+        self.reporter.say(&Event::Cleaned { took: millis(began.elapsed()) });
+        Ok(())
+    }
+
+    /// Ends the session; afterwards nothing of it is in the engine.
+    pub(super) async fn finish(&self, mut session: Session, end: End) -> Result<(), Failure> {
+        let began = Instant::now();
+        let late_arrivals =
+            session.far.is_unsettled() || matches!(end, End::FrontGone | End::Interrupted);
+        let stop_app = matches!(end, End::FrontGone | End::Lost(_));
+        if let End::Lost(failure) = end {
+            self.reporter.say(&Event::Lost(failure));
+        }
+        let engine = session.engine.clone();
+        let (left, stopped) = tokio::join!(leave(&mut session), async {
+            match &engine {
+                Some(engine) if stop_app => apps::stop(engine, &self.plan.session).await,
+                _ => Ok(()),
+            }
+        });
+        match &engine {
+            Some(engine) if late_arrivals => {
+                clean::clean_late_arrivals(engine, &self.plan.session).await?;
+            }
+            Some(engine) if !left || stopped.is_err() => {
+                clean::clean(engine, &self.plan.session).await?;
+            }
+            Some(engine) if self.plan.plane == Plane::Layer => {
+                clean::remove_volumes(engine, &self.plan.session).await?;
+            }
+            _ => {}
+        }
+        if !left {
+            remote::clean(self.plan, late_arrivals).await?;
+        }
+        self.reporter.say(&Event::Cleaned { took: millis(began.elapsed()) });
+        Ok(())
+    }
+}
+
+/// Has sidecar and agents leave; whether they did.
+async fn leave(session: &mut Session) -> bool {
+    let Session { engine, proxy, far, folder } = session;
+    let proxy_id = proxy.id.clone();
+    let removed = async {
+        match engine {
+            Some(engine) if folder.is_none() => clean::removed(engine, &proxy_id).await,
+            _ => {}
+        }
+    };
+    let sidecar = async {
+        tokio::join!(removed, async {
+            proxy.leave().await;
+            proxy.ended().await;
+        })
+    };
+    // The last bytes of the app may still be on their way to the agent.
+    let sidecar = timeout(LEAVING, sidecar).await;
+    far.leave().await && sidecar.is_ok()
+}
