@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 /// One engine.
 #[derive(Debug, Clone, Default)]
 pub struct Docker {
-    host: Option<String>,
+    env: Vec<(String, String)>,
 }
 
 impl Docker {
@@ -20,14 +20,19 @@ impl Docker {
     /// The engine at `host`, as `DOCKER_HOST` names it.
     #[must_use]
     pub fn at(host: impl Into<String>) -> Self {
-        Self { host: Some(host.into()) }
+        Self::default().with("DOCKER_HOST", host)
+    }
+
+    /// With a variable of the client's environment.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.env.push((name.to_owned(), value.into()));
+        self
     }
 
     /// Makes `command` talk to this engine.
     pub fn aim(&self, command: &mut Command) {
-        if let Some(host) = &self.host {
-            command.env("DOCKER_HOST", host);
-        }
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
     }
 
     /// `docker`, aimed at this engine, nothing on its standard input.

@@ -2,7 +2,7 @@
 
 use std::io::Read;
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -42,6 +42,7 @@ pub struct Mirrord<'lab> {
     docker: Vec<String>,
     env: Vec<(String, String)>,
     kept: bool,
+    folder: Option<PathBuf>,
 }
 
 impl<'lab> Mirrord<'lab> {
@@ -54,7 +55,8 @@ impl<'lab> Mirrord<'lab> {
     /// In nobody's place.
     #[must_use]
     pub fn targetless(lab: &'lab Lab) -> Self {
-        Self { lab, options: Vec::new(), docker: Vec::new(), env: Vec::new(), kept: false }
+        let (options, docker, env) = (Vec::new(), Vec::new(), Vec::new());
+        Self { lab, options, docker, env, kept: false, folder: None }
     }
 
     /// More options of mirrord.
@@ -85,11 +87,19 @@ impl<'lab> Mirrord<'lab> {
         self
     }
 
+    /// In that working folder.
+    #[must_use]
+    pub fn within(mut self, folder: &Path) -> Self {
+        self.folder = Some(folder.to_owned());
+        self
+    }
+
     /// The command that would run `image` as the container called `name`.
     #[must_use]
     pub fn command(&self, name: &str, image: &str, words: &[&str]) -> Command {
         let mut command = Command::new(binary());
         self.lab.docker.aim(&mut command);
+        command.current_dir(self.folder.as_deref().unwrap_or(Path::new(".")));
         command
             .envs(self.env.iter().map(|(name, value)| (name, value)))
             .args(&self.options)

@@ -3,6 +3,7 @@
 //! One executable, so that few tests at a time share the cluster, and one of them can have it alone.
 
 mod clean;
+mod config;
 mod detached;
 mod disturbed;
 mod environment;
@@ -10,6 +11,7 @@ mod errors;
 mod incoming;
 mod names;
 mod outgoing;
+mod remote;
 mod replicas;
 mod rights;
 mod security;
