@@ -3,6 +3,7 @@
 //! ```text
 //!  endpoint  which engine, as docker decides it      image       ours, from the running executable
 //!  connect   a client of the version both speak      containers  the sidecar and the agent
+//!  far       by TLS and by ssh
 //!  target    the container whose place is taken      clean       what a session leaves: nothing
 //!  entrypoint  what the app would execute
 //! ```
@@ -16,6 +17,7 @@ pub mod elf;
 pub mod endpoint;
 pub mod entrypoint;
 pub mod exec;
+pub mod far;
 pub mod image;
 pub mod network;
 pub mod target;

@@ -67,6 +67,7 @@ pub fn run_container(
         app_image: run.image(),
         app_entrypoint: run.values("entrypoint").last(),
         app_words: run.words(),
+        app_userns: run.values("userns").last(),
         rehomed,
         ..plan(settings, Plane::of_container(settings.plane), Some(endpoint))?
     };
@@ -112,6 +113,7 @@ fn plan(settings: &Settings, plane: Plane, endpoint: Option<Endpoint>) -> Result
         app_image: String::new(),
         app_entrypoint: None,
         app_words: Vec::new(),
+        app_userns: None,
         rehomed: Rehomed::default(),
         incoming: settings.incoming.clone(),
         outgoing_tcp: settings.outgoing_tcp,

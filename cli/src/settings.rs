@@ -37,7 +37,9 @@ pub const ENVIRONMENT: &[(&str, &str)] = &[
         "XDG_RUNTIME_DIR",
         "where sessions can be asked; else /run/user/UID, else /tmp/mirrord-user-UID",
     ),
-    ("DOCKER_TLS_VERIFY", "TLS to the engine, as docker; not supported yet"),
+    ("DOCKER_TLS_VERIFY", "TLS to the engine, as docker"),
+    ("DOCKER_TLS", "TLS to an engine that nobody vouches for, as docker"),
+    ("DOCKER_CERT_PATH", "the folder of the certificates for that, as docker"),
 ];
 
 /// What the user asked for.

@@ -120,6 +120,11 @@ pub fn line(words: &[OsString]) -> Result<Line, ParseError> {
     Ok(Line::Run(Box::new(DockerRun { globals, verb, flags, rest: rest.to_vec() })))
 }
 
+/// What stands behind docker's own flags; all of it if they are not understood.
+pub fn behind_globals(words: &[OsString]) -> &[OsString] {
+    flags(words, GLOBAL).map_or(words, |(_, behind)| behind)
+}
+
 fn has_switch(flags: &[Flag], names: &[&str]) -> bool {
     flags.iter().any(|flag| names.contains(&flag.spec.long))
 }
@@ -275,6 +280,12 @@ impl DockerRun {
     /// The value of a flag between `docker` and `run`; the last one counts.
     pub fn global(&self, long: &str) -> Option<String> {
         self.globals.iter().rev().find(|flag| flag.spec.long == long).map(Flag::text)
+    }
+
+    /// Whether a switch between `docker` and `run` is on, if it is there; the last one counts.
+    pub fn global_switch(&self, long: &str) -> Option<bool> {
+        let last = self.globals.iter().rev().find(|flag| flag.spec.long == long)?;
+        last.switched_on().ok()
     }
 
     /// The image's name.

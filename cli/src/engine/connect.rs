@@ -6,6 +6,7 @@ use bollard::errors::Error as BollardError;
 use bollard::{ClientVersion, Docker};
 
 use super::Endpoint;
+use super::far::Way;
 use crate::failure::Failure;
 
 /// What we speak first: the newest that every supported engine speaks.
@@ -69,12 +70,9 @@ impl From<EngineError> for Failure {
     fn from(error: EngineError) -> Self {
         let failure = Failure::new(error.to_string());
         match error {
-            EngineError::Unreachable { host, cause, .. } => failure.because(cause).hint(
-                match host.starts_with("unix:") {
-                    true => "start Docker, or name another engine with DOCKER_HOST or 'docker context use'",
-                    false => "check the address: it comes from -H, --context, DOCKER_HOST or 'docker context ls'",
-                },
-            ),
+            EngineError::Unreachable { host, cause, .. } => {
+                failure.because(cause).hint(unreachable_hint(&host))
+            }
             EngineError::Permission { host, .. } => failure.hint(format!(
                 "add yourself to the group of {} ('sudo usermod -aG docker $USER', then log in again), or use sudo",
                 host.trim_start_matches("unix://")
@@ -88,11 +86,29 @@ impl From<EngineError> for Failure {
     }
 }
 
+/// What can be done where nothing answers.
+fn unreachable_hint(host: &str) -> String {
+    match host.split_once("://") {
+        Some(("unix", _)) => {
+            "start Docker, or name another engine with DOCKER_HOST or 'docker context use'".into()
+        }
+        Some(("ssh", place)) => format!(
+            "'ssh {}' must work without a question: put the key into ssh-agent, and the host's \
+             into known_hosts",
+            place.split(['/', ':']).next().unwrap_or(place)
+        ),
+        _ => "check the address and the certificates: they come from -H, --tls…, --context, \
+              DOCKER_HOST, DOCKER_CERT_PATH or 'docker context ls'"
+            .into(),
+    }
+}
+
 /// What can be done where the engine refuses what the user asked for.
 fn refusal_hint(message: &str) -> Option<&'static str> {
     let hints = [
         ("port is already allocated", "choose another host port for -p, or see 'docker ps'"),
         ("address already in use", "choose another host port for -p: a program listens there"),
+        ("HTTP request to an HTTPS", "the engine wants TLS: DOCKER_TLS_VERIFY=1, or --tlsverify"),
         ("user defined networks only", "make a network: docker network create"),
     ];
     let network = message.contains("network") && message.contains("not found");
@@ -118,30 +134,32 @@ impl EngineError {
 impl Engine {
     /// A client; nothing is sent yet.
     pub fn new(endpoint: &Endpoint) -> Result<Self, EngineError> {
-        let host = endpoint.host.as_str();
-        let docker = match host.starts_with("unix:") {
-            true => Docker::connect_with_unix(host, TIMEOUT, &PREFERRED),
-            false => Docker::connect_with_http(host, TIMEOUT, &PREFERRED),
-        };
-        let docker = docker.map_err(|error| explain(endpoint, "connecting", error))?;
-        Ok(Self { docker, endpoint: endpoint.clone() })
+        Ok(Self { docker: client(endpoint, &PREFERRED)?, endpoint: endpoint.clone() })
     }
 
     /// The same with the version that `error` says the engine speaks, if that is what it says.
     pub fn with_version_of(&self, error: &EngineError) -> Option<Self> {
         let version = spoken_version(error.message())?;
-        let host = self.endpoint.host.as_str();
-        let docker = match host.starts_with("unix:") {
-            true => Docker::connect_with_unix(host, TIMEOUT, &version),
-            false => Docker::connect_with_http(host, TIMEOUT, &version),
-        };
-        Some(Self { docker: docker.ok()?, endpoint: self.endpoint.clone() })
+        let docker = client(&self.endpoint, &version).ok()?;
+        Some(Self { docker, endpoint: self.endpoint.clone() })
     }
 
     /// Whether it answers, and speaks our version.
     pub async fn answer(&self) -> Result<(), EngineError> {
         let answer = self.docker.version().await;
         answer.map(drop).map_err(|error| self.explain("cannot ask the engine its version", error))
+    }
+
+    /// Whether root in its containers is another user of its machine. What is not known is not so.
+    pub async fn remaps_users(&self) -> bool {
+        let info = self.docker.info().await;
+        let options = info.ok().and_then(|info| info.security_options).unwrap_or_default();
+        options.iter().any(|option| option.contains("name=userns"))
+    }
+
+    /// Where it is.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
     }
 
     /// The client itself.
@@ -170,6 +188,23 @@ impl Engine {
     }
 }
 
+fn client(endpoint: &Endpoint, version: &ClientVersion) -> Result<Docker, EngineError> {
+    let Endpoint { host, tls, .. } = endpoint;
+    let client = match (host.split_once("://"), tls) {
+        (Some(("ssh", place)), _) => match Way::ssh(place) {
+            Some(way) => way.client(TIMEOUT, version),
+            None => return Err(unreachable(endpoint, "it names no host".to_owned())),
+        },
+        (Some(("tcp", place)), Some(tls)) => match Way::tls(place, tls) {
+            Ok(way) => way.client(TIMEOUT, version),
+            Err(cause) => return Err(unreachable(endpoint, cause)),
+        },
+        (Some(("tcp", _)), None) => Docker::connect_with_http(host, TIMEOUT, version),
+        _ => Docker::connect_with_unix(host, TIMEOUT, version),
+    };
+    client.map_err(|error| explain(endpoint, "connecting", error))
+}
+
 fn explain(endpoint: &Endpoint, doing: &str, error: BollardError) -> EngineError {
     match error {
         BollardError::DockerResponseServerError { status_code, message } => {
@@ -180,6 +215,9 @@ fn explain(endpoint: &Endpoint, doing: &str, error: BollardError) -> EngineError
             EngineError::Refused { doing: doing.to_owned(), status: status_code, message }
         }
         BollardError::SocketNotFoundError(path) => unreachable(endpoint, socket_cause(&path)),
+        BollardError::IOError { err } if err.kind() == ErrorKind::Other => {
+            unreachable(endpoint, err.to_string())
+        }
         BollardError::RequestTimeoutError => unreachable(endpoint, "it does not answer".to_owned()),
         other => match io_cause(&other) {
             Some(ErrorKind::PermissionDenied) => EngineError::Permission {
@@ -255,6 +293,7 @@ mod tests {
         let endpoint = Endpoint {
             host: "unix:///nowhere/docker.sock".to_owned(),
             source: "DOCKER_HOST".to_owned(),
+            tls: None,
         };
         let failure = Failure::from(Engine::new(&endpoint).expect_err("nothing there"));
         assert_eq!(

@@ -8,6 +8,7 @@ use bollard::models::{
 };
 use bollard::query_parameters::{CreateContainerOptionsBuilder, StartContainerOptions};
 use mirrord_netns::SIDECAR_SYSCTLS;
+use mirrord_protocol::control::SHARED_FOLDER;
 
 use super::clean::{ROLE_LABEL, SESSION_LABEL};
 use super::connect::{Engine, EngineError};
@@ -79,6 +80,11 @@ fn layer_volume(session: &SessionId) -> Mount {
     }
 }
 
+/// In the place of a volume, which would be another user's where an engine remaps users.
+fn own_folder() -> Option<HashMap<String, String>> {
+    Some(HashMap::from([(SHARED_FOLDER.to_owned(), String::new())]))
+}
+
 /// What the app calls itself.
 pub struct Names {
     /// Its host name; the engine's choice if it has none.
@@ -106,6 +112,7 @@ impl Common<'_> {
         image_ports: &[String],
         remote_dns: bool,
         plane: SidecarPlane,
+        userns: Option<&str>,
     ) -> Result<ContainerCreateResponse, EngineError> {
         let mut body = self.body(Role::Proxy);
         body.hostname = names.host.clone();
@@ -116,6 +123,12 @@ impl Common<'_> {
             SidecarPlane::Layer => &[],
         };
         let sysctls = own.iter().copied().chain([ANY_PORT]);
+        if let Some(userns) = userns {
+            host.userns_mode = Some(userns.to_owned());
+            host.tmpfs = own_folder();
+            // What the engine writes for a container is another user's as well.
+            host.cap_add.iter_mut().for_each(|added| added.push("DAC_OVERRIDE".to_owned()));
+        }
         if plane == SidecarPlane::Layer {
             host.cap_add = None;
             host.mounts = Some(vec![layer_volume(self.session)]);
@@ -131,17 +144,34 @@ impl Common<'_> {
         Ok(created)
     }
 
+    /// A container like a sidecar that only tries whether it may redirect; its id.
+    pub async fn create_check(&self) -> Result<String, EngineError> {
+        let mut body = self.body(Role::Proxy);
+        body.cmd = Some(vec![Role::Proxy.word().to_owned(), "--check".to_owned()]);
+        let host = body.host_config.get_or_insert_default();
+        host.auto_remove = None;
+        host.sysctls = Some(
+            SIDECAR_SYSCTLS.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect(),
+        );
+        Ok(self.create(Role::Proxy, body).await?.id)
+    }
+
     /// The agent, in the target's namespaces and with the volume of the sidecar, if there is one; its
-    /// id.
+    /// id. Where the engine remaps users it keeps the machine's, who alone may load BPF programs.
     pub async fn create_agent(
         &self,
         target: &Target,
         sidecar: Option<&str>,
+        remaps_users: bool,
     ) -> Result<String, EngineError> {
         let mut body = self.body(Role::Agent);
         let host = body.host_config.get_or_insert_default();
         host.network_mode = Some(format!("container:{}", target.id));
         host.pid_mode = Some(target.pid_mode.clone());
+        if remaps_users {
+            host.userns_mode = Some("host".to_owned());
+            host.tmpfs = own_folder();
+        }
         host.volumes_from = sidecar.map(|sidecar| vec![sidecar.to_owned()]);
         Ok(self.create(Role::Agent, body).await?.id)
     }
@@ -191,13 +221,10 @@ impl Common<'_> {
         role: Role,
         body: ContainerCreateBody,
     ) -> Result<ContainerCreateResponse, EngineError> {
-        let without_bpf = ContainerCreateBody {
-            host_config: body
-                .host_config
-                .clone()
-                .map(|host| HostConfig { cap_add: Some(role.capabilities(false)), ..host }),
-            ..body.clone()
-        };
+        let mut without_bpf = body.clone();
+        let added = without_bpf.host_config.as_mut().and_then(|host| host.cap_add.as_mut());
+        let bpf = added.and_then(|added| added.iter_mut().find(|name| *name == "BPF"));
+        bpf.into_iter().for_each(|name| *name = "SYS_ADMIN".to_owned());
         match self.create_once(role, body).await {
             Err(error) if error.message().contains("CAP_BPF") => {
                 self.create_once(role, without_bpf).await

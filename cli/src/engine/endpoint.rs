@@ -1,6 +1,7 @@
 //! Which engine a docker line talks to, decided as docker decides it.
 
 use std::env;
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -12,13 +13,31 @@ use crate::failure::{Failure, nearest};
 
 const DEFAULT_HOST: &str = "unix:///var/run/docker.sock";
 
+/// docker's port, with TLS and without.
+const PORT: u16 = 2375;
+
 /// Where an engine listens, and who said so.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Endpoint {
-    /// `unix:///path` or `tcp://host:port`.
+    /// `unix:///path`, `tcp://host:port` or `ssh://user@host:port`.
     pub host: String,
     /// Where that was found, for messages.
     pub source: String,
+    /// How a TCP connection is encrypted, if it is.
+    pub tls: Option<Tls>,
+}
+
+/// Files of certificates, and whether the engine's is looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tls {
+    /// Who may vouch for the engine; the system's own list if there is none.
+    pub ca: Option<PathBuf>,
+    /// Who we are.
+    pub cert: Option<PathBuf>,
+    /// The key of that.
+    pub key: Option<PathBuf>,
+    /// Whether somebody must vouch for the engine.
+    pub verify: bool,
 }
 
 /// Why the engine's address could not be found out.
@@ -46,9 +65,6 @@ pub enum EndpointError {
     /// A scheme that we cannot speak.
     #[error("cannot talk to the engine at {0}")]
     Scheme(String),
-    /// TLS, which is not there yet.
-    #[error("cannot talk TLS to the engine at {0} yet")]
-    Tls(String),
 }
 
 impl From<EndpointError> for Failure {
@@ -62,8 +78,9 @@ impl From<EndpointError> for Failure {
                 }
             }
             EndpointError::File { .. } => "see 'docker context ls'".to_owned(),
-            EndpointError::Scheme(_) | EndpointError::Tls(_) => {
-                "use a unix:// or tcp:// address, with -H, --context or DOCKER_HOST".to_owned()
+            EndpointError::Scheme(_) => {
+                "use a unix://, tcp:// or ssh:// address, with -H, --context or DOCKER_HOST"
+                    .to_owned()
             }
         };
         let failure = Failure::new(error.to_string()).hint(hint);
@@ -87,34 +104,32 @@ pub struct Sources {
     pub env_host: Option<String>,
     /// `DOCKER_CONTEXT`.
     pub env_context: Option<String>,
-    /// `--tls…` or `DOCKER_TLS_VERIFY`.
-    pub tls: bool,
+    /// `--tls…`, `DOCKER_TLS…` and `DOCKER_CERT_PATH`.
+    pub tls: Option<Tls>,
 }
 
 impl Sources {
     /// Those of this process's environment alone.
     pub fn of_environment() -> Self {
         let set = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
-        let home = || PathBuf::from(set("HOME").unwrap_or_else(|| "/root".to_owned()));
         Self {
             host: None,
             context: None,
-            config: set("DOCKER_CONFIG").map_or_else(|| home().join(".docker"), PathBuf::from),
+            config: config_folder(),
             env_host: set("DOCKER_HOST"),
             env_context: set("DOCKER_CONTEXT"),
-            tls: set("DOCKER_TLS_VERIFY").is_some(),
+            tls: tls(None),
         }
     }
 
     /// Those of a line and of this process's environment.
     pub fn of(run: &DockerRun) -> Self {
         let own = Self::of_environment();
-        let tls_flags = ["tls", "tlsverify"];
         Self {
             host: run.global("host"),
             context: run.global("context"),
             config: run.global("config").map_or(own.config, PathBuf::from),
-            tls: own.tls || tls_flags.iter().any(|flag| run.global(flag).is_some()),
+            tls: tls(Some(run)),
             ..own
         }
     }
@@ -122,15 +137,21 @@ impl Sources {
     /// The engine that they name.
     pub fn resolve(&self) -> Result<Endpoint, EndpointError> {
         let endpoint = self.pick()?;
-        match endpoint.host.split_once("://") {
-            Some(("tcp", _)) if self.tls => Err(EndpointError::Tls(endpoint.host)),
-            Some(("unix" | "tcp", _)) => Ok(endpoint),
-            _ => Err(EndpointError::Scheme(endpoint.host)),
+        let Endpoint { host, source, tls } = endpoint;
+        match host.split_once("://") {
+            Some(("tcp", place)) => {
+                let host = format!("tcp://{}", with_port(place));
+                Ok(Endpoint { host, source, tls })
+            }
+            Some(("unix" | "ssh", _)) => Ok(Endpoint { host, source, tls: None }),
+            _ => Err(EndpointError::Scheme(host)),
         }
     }
 
     fn pick(&self) -> Result<Endpoint, EndpointError> {
-        let found = |host: &str, source: String| Ok(Endpoint { host: normal(host), source });
+        let found = |host: &str, source: String| {
+            Ok(Endpoint { host: normal(host), source, tls: self.tls.clone() })
+        };
         match (&self.context, &self.host) {
             (Some(_), Some(_)) => return Err(EndpointError::Conflict),
             (Some(name), None) => return self.context(name, "--context"),
@@ -155,14 +176,18 @@ impl Sources {
     fn context(&self, name: &str, said_by: &str) -> Result<Endpoint, EndpointError> {
         if name == "default" {
             let host = self.env_host.as_deref().unwrap_or(DEFAULT_HOST);
-            return Ok(Endpoint { host: normal(host), source: format!("{said_by} default") });
+            let (host, source) = (normal(host), format!("{said_by} default"));
+            return Ok(Endpoint { host, source, tls: self.tls.clone() });
         }
         let mut known = vec!["default".to_owned()];
-        for meta in metas(&self.config.join("contexts/meta"))? {
+        for (folder, meta) in metas(&self.config.join("contexts/meta"))? {
             let its_name = meta["Name"].as_str().unwrap_or_default();
             if its_name == name {
-                let host = meta["Endpoints"]["docker"]["Host"].as_str().unwrap_or(DEFAULT_HOST);
-                return Ok(Endpoint { host: normal(host), source: format!("{said_by} {name}") });
+                let docker = &meta["Endpoints"]["docker"];
+                let host = normal(docker["Host"].as_str().unwrap_or(DEFAULT_HOST));
+                let files = self.config.join("contexts/tls").join(folder).join("docker");
+                let tls = tls_of_context(&files, docker["SkipTLSVerify"] == true);
+                return Ok(Endpoint { host, source: format!("{said_by} {name}"), tls });
             }
             known.push(its_name.to_owned());
         }
@@ -182,13 +207,57 @@ fn normal(host: &str) -> String {
     }
 }
 
-fn metas(folder: &Path) -> Result<Vec<Value>, EndpointError> {
+/// `PLACE`, with docker's port if it has none.
+fn with_port(place: &str) -> String {
+    let place = place.trim_end_matches('/');
+    let has_port = place.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+    if has_port { place.to_owned() } else { format!("{place}:{PORT}") }
+}
+
+/// What docker makes of its flags and variables.
+fn tls(run: Option<&DockerRun>) -> Option<Tls> {
+    let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty());
+    let switch = |name: &str| run.and_then(|run| run.global_switch(name));
+    let verify = switch("tlsverify").unwrap_or_else(|| set("DOCKER_TLS_VERIFY").is_some());
+    let asked = switch("tls").unwrap_or_else(|| set("DOCKER_TLS").is_some());
+    if !(asked || verify || switch("tlsverify").is_some()) {
+        return None;
+    }
+    let folder = set("DOCKER_CERT_PATH").map_or_else(config_folder, PathBuf::from);
+    let given = |flag: &str| run.and_then(|run| run.global(flag)).map(PathBuf::from);
+    let here = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
+    let file = |flag: &str, name: &str| {
+        let default = || Some(folder.join(name)).filter(|file| file.exists());
+        given(flag).or_else(default).map(here)
+    };
+    let ca = given("tlscacert").unwrap_or_else(|| folder.join("ca.pem"));
+    let (cert, key) = (file("tlscert", "cert.pem"), file("tlskey", "key.pem"));
+    Some(Tls { ca: Some(here(ca)), cert, key, verify })
+}
+
+fn tls_of_context(folder: &Path, skip: bool) -> Option<Tls> {
+    let file = |name: &str| Some(folder.join(name)).filter(|file| file.exists());
+    let (ca, cert, key) = (file("ca.pem"), file("cert.pem"), file("key.pem"));
+    let any = skip || ca.is_some() || cert.is_some() || key.is_some();
+    any.then_some(Tls { ca, cert, key, verify: !skip })
+}
+
+/// docker's folder of this user's.
+pub fn config_folder() -> PathBuf {
+    let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty());
+    let home = || PathBuf::from(set("HOME").unwrap_or_else(|| "/root".into()));
+    set("DOCKER_CONFIG").map_or_else(|| home().join(".docker"), PathBuf::from)
+}
+
+/// The contexts, each with its folder's name.
+fn metas(folder: &Path) -> Result<Vec<(OsString, Value)>, EndpointError> {
     let Ok(entries) = fs::read_dir(folder) else {
         return Ok(Vec::new());
     };
     let mut metas = Vec::new();
     for entry in entries.flatten() {
-        metas.extend(read_json(&entry.path().join("meta.json"))?);
+        let meta = read_json(&entry.path().join("meta.json"))?;
+        metas.extend(meta.map(|meta| (entry.file_name(), meta)));
     }
     Ok(metas)
 }
@@ -263,10 +332,33 @@ mod tests {
     #[test]
     fn what_cannot_be_spoken_is_said() {
         let mut sources = sources(Path::new("/nowhere"));
-        sources.host = Some("ssh://box".to_owned());
-        assert_eq!(host(&sources), "cannot talk to the engine at ssh://box");
-        sources.host = Some(":2376".to_owned());
-        sources.tls = true;
-        assert_eq!(host(&sources), "cannot talk TLS to the engine at tcp://127.0.0.1:2376 yet");
+        sources.host = Some("fd://3".to_owned());
+        assert_eq!(host(&sources), "cannot talk to the engine at fd://3");
+        sources.host = Some("ssh://me@box".to_owned());
+        assert_eq!(host(&sources), "ssh://me@box");
+    }
+
+    #[test]
+    fn a_port_that_is_not_given_is_dockers() {
+        let mut sources = sources(Path::new("/nowhere"));
+        sources.host = Some("tcp://box/".to_owned());
+        assert_eq!(host(&sources), "tcp://box:2375");
+        sources.host = Some(":1".to_owned());
+        assert_eq!(host(&sources), "tcp://127.0.0.1:1");
+    }
+
+    #[test]
+    fn a_context_brings_its_certificates() {
+        let folder = with_context("box");
+        let files = folder.path().join("contexts/tls/0123/docker");
+        let tls = || sources(folder.path()).resolve().expect("a context").tls;
+        let meta = folder.path().join("contexts/meta/0123/meta.json");
+        let text = fs::read_to_string(&meta).expect("a context");
+        fs::write(&meta, text.replace("unix:///run/box.sock", "tcp://box")).expect("written");
+        assert_eq!(tls(), None);
+        fs::create_dir_all(&files).expect("a folder");
+        fs::write(files.join("ca.pem"), "").expect("written");
+        let expected = Tls { ca: Some(files.join("ca.pem")), cert: None, key: None, verify: true };
+        assert_eq!(tls(), Some(expected));
     }
 }

@@ -55,6 +55,10 @@ pub struct With {
     pub target: Target,
     /// Where the proxy is.
     pub door: Door,
+    /// The sidecar whose volume agent and proxy share, if they do.
+    pub volume: Option<String>,
+    /// Whether the engine gives containers other users than the machine's.
+    pub remaps_users: bool,
     /// The session's secret.
     pub token: Token,
     /// Our image.
@@ -77,9 +81,9 @@ impl Beside {
     pub fn new(with: With, agent: Running) -> Self {
         let (engine, id) = (with.engine.clone(), with.target.id.clone());
         let target_end = Box::pin(async move { clean::not_running(&engine, &id).await });
-        let pipe = match &with.door {
-            Door::Sidecar { .. } => None,
-            Door::Here { .. } => Some(Lead::start(&with.engine, &with.door, &agent.id)),
+        let pipe = match &with.volume {
+            Some(_) => None,
+            None => Some(Lead::start(&with.engine, &with.door, &agent.id)),
         };
         Self {
             with,
@@ -223,11 +227,8 @@ impl With {
 
     /// Creates an agent beside the target.
     pub async fn create_agent(&self) -> Result<String, EngineError> {
-        let sidecar = match &self.door {
-            Door::Sidecar { id, .. } => Some(id.as_str()),
-            Door::Here { .. } => None,
-        };
-        self.common().create_agent(&self.target, sidecar).await
+        let volume = self.volume.as_deref();
+        self.common().create_agent(&self.target, volume, self.remaps_users).await
     }
 
     /// Starts an agent that was created.

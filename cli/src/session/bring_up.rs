@@ -21,7 +21,6 @@ use super::containers::{ProxySaid, Running, Said};
 use super::events::{Event, Reporter, Step, millis};
 use super::far::{Far, FarSaid};
 use super::here::Folder;
-use super::place::Place;
 use super::plan::Learned;
 use super::remote::Found;
 use super::{Plan, id};
@@ -108,20 +107,25 @@ impl BringUp<'_> {
         let names = self.names(target.hostname.clone(), target.domainname.clone());
         let image = image::tag()?;
         self.begun.set(true);
-        let place = self.make_place(Some(&engine), &names, &learned).await?;
+        let (place, remaps_users) =
+            tokio::join!(self.make_place(Some(&engine), &names, &learned), engine.remaps_users(),);
+        let place = place?;
+        let remaps_users = remaps_users || self.plan.app_userns.is_some();
         self.go_on()?;
         let with = With {
             plan: self.plan.clone(),
             engine: engine.clone(),
             target,
             door: place.door(),
+            volume: place.volume().filter(|_| !remaps_users),
+            remaps_users,
             token: token.clone(),
             image: image.clone(),
         };
         let created = Instant::now();
-        let agents = match place {
-            Place::Sidecar { .. } => Agents::Socket,
-            Place::Here { .. } => Agents::Handed(1),
+        let agents = match with.volume {
+            Some(_) => Agents::Socket,
+            None => Agents::Handed(1),
         };
         let common = Common { engine: &engine, session: &self.plan.session, image: &image };
         let config = self.plan.proxy_config(token, agents, &learned);

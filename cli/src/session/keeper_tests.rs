@@ -28,6 +28,8 @@ fn session(engine: &Engine, plan: &Plan, agent: Attached) -> Session {
             pid_mode: String::new(),
         },
         door: Door::Sidecar { engine: engine.clone(), id: "proxy".to_owned() },
+        volume: Some("proxy".to_owned()),
+        remaps_users: false,
         token: Token::new("t"),
         image: "mirrord".to_owned(),
     };

@@ -46,6 +46,14 @@ impl Place {
         }
     }
 
+    /// The sidecar whose volume others may share.
+    pub fn volume(&self) -> Option<String> {
+        match self {
+            Self::Sidecar { id, .. } => Some(id.clone()),
+            Self::Here { .. } => None,
+        }
+    }
+
     /// What is to be held as long as the session.
     pub fn into_folder(self) -> Option<Folder> {
         match self {
@@ -121,8 +129,10 @@ impl BringUp<'_> {
                 SidecarPlane::Layer
             }
         };
-        let create =
-            async || common.create_sidecar(names, rehomed, image_ports, *remote_dns, sidecar).await;
+        let userns = self.plan.app_userns.as_deref();
+        let create = async || {
+            common.create_sidecar(names, rehomed, image_ports, *remote_dns, sidecar, userns).await
+        };
         let created = self.with_image(&common, create).await?;
         // The engine has its say on links, and the client would have passed it on.
         for message in created.warnings.into_iter().filter(|_| !rehomed.links.is_empty()) {

@@ -59,6 +59,8 @@ pub struct Plan {
     pub app_entrypoint: Option<String>,
     /// What stands behind the image.
     pub app_words: Vec<String>,
+    /// `--userns`, if it was given: who joins a network has its owner's users.
+    pub app_userns: Option<String>,
     /// The user's flags for the namespace.
     pub rehomed: Rehomed,
     /// What happens to the target's traffic.
@@ -212,12 +214,13 @@ impl Plan {
             plane: Plane::Netns { or_layer: false },
             layer: LayerWishes::default(),
             hostname: true,
-            endpoint: Some(Endpoint { host, source: "-H".to_owned() }),
+            endpoint: Some(Endpoint { host, source: "-H".to_owned(), tls: None }),
             target: Some("container/web".parse().expect("a target")),
             cluster: ClusterSettings::default(),
             app_image: "img".to_owned(),
             app_entrypoint: None,
             app_words: Vec::new(),
+            app_userns: None,
             rehomed: Rehomed::default(),
             incoming: Incoming { mode: IncomingMode::Mirror, ports: vec![], ignore_ports: vec![] },
             outgoing_tcp: true,
