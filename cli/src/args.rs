@@ -55,6 +55,13 @@ pub enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "WORDS")]
         words: Vec<OsString>,
     },
+    /// docker's run, where docker itself has called this program: docker mirrord [OPTIONS] run …
+    #[command(disable_help_flag = true, hide = true)]
+    Run {
+        /// What stands behind run.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "WORDS")]
+        words: Vec<OsString>,
+    },
     /// The same, with options behind: container [OPTIONS] -- docker run …
     Container {
         /// What stands before the dashes.
@@ -97,6 +104,9 @@ pub enum Command {
         /// The process that does it, which another one starts again when it is killed.
         #[arg(long)]
         worker: bool,
+        /// Tries whether this container may redirect its network.
+        #[arg(long, conflicts_with_all = ["worker", "pipe"])]
+        check: bool,
         /// Hands standard input and output over to it, as the pipe to the target of this number.
         #[arg(long, value_name = "INDEX", conflicts_with = "worker")]
         pipe: Option<u16>,
@@ -341,7 +351,7 @@ impl Cli {
 
 /// Whether the words are a `docker run` front's, whose misuse has docker's exit code.
 pub fn is_run_front(words: &[OsString]) -> bool {
-    let fronts = ["docker", "container"];
+    let fronts = ["docker", "container", "run"];
     let others = ["exec", "ls", "status", "stop", "doctor", "verify-config", "completions"];
     let mut words = words.iter().skip(1).filter_map(|word| word.to_str());
     words

@@ -1,12 +1,15 @@
 //! `mirrord doctor`: what this machine and the cluster allow, and what a crash left there.
 //!
 //! ```text
-//!  checks     engine, cluster, rights, pod security      report  how it is told
-//!  left_over  what nobody keeps, and its removal
+//!  of_machine  docker's command, the plugin      of_cluster  rights, pod security
+//!  of_engine   engine, kernel, capabilities      left_over   what nobody keeps, and its removal
+//!                                                report      how it is told
 //! ```
 
-mod checks;
 mod left_over;
+mod of_cluster;
+mod of_engine;
+mod of_machine;
 mod report;
 
 use std::io::{IsTerminal, Write};
@@ -30,7 +33,7 @@ pub struct DoctorArgs {
     /// The agents' namespace; by default the target's
     #[arg(short, long, value_name = "NAMESPACE")]
     pub agent_namespace: Option<String>,
-    /// Remove what nobody keeps
+    /// Remove what nobody keeps, and make 'docker mirrord' a command
     #[arg(long)]
     pub fix: bool,
     /// Print the Role that this mode needs and nothing else, for 'kubectl apply -f -'
@@ -85,15 +88,16 @@ pub fn run(args: &DoctorArgs, options: &Options) -> Result<bool, Failure> {
 async fn role(mode: AgentMode, settings: &ClusterSettings) -> String {
     let target = match &settings.namespace {
         Some(namespace) => namespace.clone(),
-        None => checks::default_namespace(settings).await,
+        None => of_cluster::default_namespace(settings).await,
     };
     let agent = settings.agent.namespace.as_ref().unwrap_or(&target);
     role_yaml(mode, &target, agent)
 }
 
 async fn examine(settings: &ClusterSettings, fix: bool) -> Report {
-    let (engine, cluster) = tokio::join!(checks::engine(), checks::cluster(settings));
-    let mut report = Report::default();
+    let (engine, cluster) = tokio::join!(of_engine::engine(), of_cluster::cluster(settings));
+    let (machine, has_client) = of_machine::machine(fix);
+    let mut report = Report { items: machine, ..Report::default() };
     report.items.extend(engine.items);
     report.items.extend(cluster.items);
     report.roles = cluster.roles;
@@ -117,6 +121,6 @@ async fn examine(settings: &ClusterSettings, fix: bool) -> Report {
         true => vec![Item::fine("left over", "nothing")],
         false => left,
     });
-    report.fit = engine.engine.is_some() && cluster.fit;
+    report.fit = has_client && engine.engine.is_some() && engine.fit && cluster.fit;
     report
 }

@@ -21,6 +21,7 @@ mod failure;
 mod front;
 mod layer;
 mod list;
+mod plugin;
 mod program;
 mod progress;
 mod session;
@@ -40,6 +41,7 @@ use crate::explain::Explanation;
 use crate::failure::Failure;
 use crate::front::trampoline;
 use crate::list::ListArgs;
+use crate::plugin::Call;
 use crate::progress::Progress;
 use crate::sessions::{StatusArgs, StopArgs};
 use crate::settings::{Settings, Voice};
@@ -49,12 +51,33 @@ fn main() -> ExitCode {
     if words.get(1).is_some_and(|word| word == trampoline::NAME) {
         return trampoline::run(&words[2..]);
     }
-    let cli = match Cli::read(&words) {
+    if plugin::is_plugin(words.first()) {
+        return as_plugin(&words);
+    }
+    obey(&words, None)
+}
+
+/// docker has called us.
+fn as_plugin(words: &[OsString]) -> ExitCode {
+    let call = Call::of(&words[1..]);
+    if let Some(metadata) = call.metadata() {
+        println!("{metadata}");
+        return ExitCode::SUCCESS;
+    }
+    plugin::end_with_docker();
+    let words: Vec<OsString> = ["docker mirrord".into()].into_iter().chain(call.words).collect();
+    obey(&words, Some(call.globals))
+}
+
+/// Does what the words say; `globals` are docker's own flags if docker has called us.
+fn obey(words: &[OsString], globals: Option<Vec<OsString>>) -> ExitCode {
+    let cli = match Cli::read(words) {
         Ok(cli) => cli,
-        Err(error) => return misuse(&words, &error),
+        Err(error) => return misuse(words, &error),
     };
     match cli.command {
         Command::Docker { words } => run_front(&cli.options, &words),
+        Command::Run { words } => run_of_docker(&cli.options, globals, &words),
         Command::Container { options, words } => container(&cli.options, &options, &words),
         Command::Ls(args) => ls(&cli.options, &args),
         Command::Status(args) => status(&cli.options, &args),
@@ -69,6 +92,7 @@ fn main() -> ExitCode {
         Command::Proxy { pipe: Some(target), container, folder, .. } => {
             mirrord_proxy::run_pipe(target, container, &folder)
         }
+        Command::Proxy { check: true, .. } => mirrord_proxy::check(),
         Command::Proxy { worker: true, .. } => mirrord_proxy::run_worker(layer::STATIC_LAYER),
         Command::Proxy { worker: false, .. } => mirrord_proxy::run(),
         Command::Agent { pipe: true } => mirrord_agent::run_pipe(),
@@ -105,6 +129,22 @@ fn explain(error: &clap::Error) -> Failure {
     let sentence = sentence.join(" ");
     let tip = text.lines().find_map(|line| line.trim().strip_prefix("tip: "));
     Failure::new(sentence.trim_start_matches("error: ")).hint(tip.unwrap_or("see mirrord --help"))
+}
+
+/// `docker GLOBALS mirrord OPTIONS run WORDS`.
+fn run_of_docker(
+    options: &Options,
+    globals: Option<Vec<OsString>>,
+    words: &[OsString],
+) -> ExitCode {
+    let Some(mut line) = globals else {
+        let failure = Failure::new("'run' is a word of docker's")
+            .hint("put docker before it: mirrord [OPTIONS] docker run …");
+        return fail(&mut Progress::new(Voice::of(options)), &failure);
+    };
+    line.push("run".into());
+    line.extend(words.iter().cloned());
+    run_front(options, &line)
 }
 
 /// `mirrord container [OPTIONS] -- docker run …`: the options may stand on either side.

@@ -14,6 +14,7 @@
 
 #![forbid(unsafe_code)]
 
+mod check;
 mod datagrams;
 mod door;
 mod flow;
@@ -34,6 +35,7 @@ mod subscriptions;
 mod targets;
 mod worker;
 
+pub use check::run as check;
 pub use init::run;
 pub use pipe::run as run_pipe;
 pub use worker::run as run_worker;

@@ -58,10 +58,12 @@ async fn lost_apps(engine: &Engine, fix: bool) -> Vec<Item> {
     for seen in seen.into_values().filter(|seen| seen.app.runs && !seen.kept) {
         let what = format!("the container {} has lost its session", seen.app.name);
         items.push(match fix {
-            false => Item::note(TOPIC, format!("{what}, and its network with it; --fix stops it")),
+            false => Item::note(TOPIC, format!("{what}, and its network with it"))
+                .hint("'mirrord doctor --fix' stops it"),
             true => match apps::stop_one(engine, &seen.app.id).await {
                 Ok(()) => Item::fine(TOPIC, format!("{what}: stopped")),
-                Err(error) => Item::missing(TOPIC, format!("{what}: {error}")),
+                Err(error) => Item::missing(TOPIC, format!("{what}: {error}"))
+                    .hint(format!("stop it by hand: docker stop {}", seen.app.name)),
             },
         });
     }
@@ -84,9 +86,12 @@ pub fn of_machine(fix: bool) -> Vec<Item> {
 
 fn told(what: &str, removed: Option<Result<(), String>>) -> Item {
     match removed {
-        None => Item::note(TOPIC, format!("{what}: nobody keeps it; --fix removes it")),
+        None => Item::note(TOPIC, format!("{what}: nobody keeps it"))
+            .hint("'mirrord doctor --fix' removes it"),
         Some(Ok(())) => Item::fine(TOPIC, format!("{what}: removed")),
-        Some(Err(error)) => Item::missing(TOPIC, format!("{what}: {error}")),
+        Some(Err(error)) => {
+            Item::missing(TOPIC, format!("{what}: {error}")).hint("remove it by hand")
+        }
     }
 }
 

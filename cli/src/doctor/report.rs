@@ -5,6 +5,8 @@ use std::fmt::Write;
 use serde::Serialize;
 use serde_json::json;
 
+use crate::failure::Failure;
+
 /// What was found about one thing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Item {
@@ -14,6 +16,9 @@ pub struct Item {
     pub text: String,
     /// Whether that is as it should be.
     pub state: State,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
 }
 
 /// Whether something is as it should be.
@@ -31,17 +36,34 @@ pub enum State {
 impl Item {
     /// Something that is as it should be.
     pub fn fine(topic: impl Into<String>, text: impl Into<String>) -> Self {
-        Self { topic: topic.into(), text: text.into(), state: State::Ok }
+        Self::new(topic.into(), text.into(), State::Ok)
     }
 
     /// Something that is not.
     pub fn missing(topic: impl Into<String>, text: impl Into<String>) -> Self {
-        Self { topic: topic.into(), text: text.into(), state: State::Missing }
+        Self::new(topic.into(), text.into(), State::Missing)
+    }
+
+    fn new(topic: String, text: String, state: State) -> Self {
+        Self { topic, text, state, hint: None }
+    }
+
+    /// Says what to do about it.
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// A failure, as something that is not as it should be.
+    pub fn failure(topic: impl Into<String>, failure: &Failure) -> Self {
+        let mut parts = vec![failure.sentence.clone()];
+        parts.extend(failure.causes.iter().cloned());
+        Self { hint: failure.hint.clone(), ..Self::missing(topic, parts.join(": ")) }
     }
 
     /// Something to know.
     pub fn note(topic: impl Into<String>, text: impl Into<String>) -> Self {
-        Self { topic: topic.into(), text: text.into(), state: State::Note }
+        Self::new(topic.into(), text.into(), State::Note)
     }
 }
 
@@ -76,6 +98,9 @@ impl Report {
                 State::Note => paint("33", "·"),
             };
             let _ = writeln!(text, "  {mark} {}", item.text);
+            if let Some(hint) = &item.hint {
+                let _ = writeln!(text, "    {} {hint}", paint("2", "→"));
+            }
         }
         for (mode, yaml) in &self.roles {
             let _ =
@@ -105,7 +130,7 @@ mod tests {
                 Item::fine("engine", "Docker Engine 29"),
                 Item::fine("mode job", "list pods in namespace shop"),
                 Item::missing("mode job", "create jobs.batch in namespace shop"),
-                Item::note("left over", "the container x"),
+                Item::note("left over", "the container x").hint("--fix removes it"),
             ],
             roles: vec![("job", "kind: Role\n".to_owned())],
             fit: false,
@@ -118,6 +143,7 @@ mod tests {
           ✗ create jobs.batch in namespace shop
         left over
           · the container x
+            → --fix removes it
 
         what mode job needs (mirrord doctor --role job):
 

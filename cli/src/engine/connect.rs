@@ -1,6 +1,7 @@
 //! A client of the engine, of an API version that both speak.
 
 use std::io::ErrorKind;
+use std::sync::Arc;
 
 use bollard::errors::Error as BollardError;
 use bollard::{ClientVersion, Docker};
@@ -22,7 +23,7 @@ const TIMEOUT: u64 = 120;
 #[derive(Debug, Clone)]
 pub struct Engine {
     docker: Docker,
-    endpoint: Endpoint,
+    endpoint: Arc<Endpoint>,
 }
 
 /// Why the engine cannot be used.
@@ -134,7 +135,7 @@ impl EngineError {
 impl Engine {
     /// A client; nothing is sent yet.
     pub fn new(endpoint: &Endpoint) -> Result<Self, EngineError> {
-        Ok(Self { docker: client(endpoint, &PREFERRED)?, endpoint: endpoint.clone() })
+        Ok(Self { docker: client(endpoint, &PREFERRED)?, endpoint: Arc::new(endpoint.clone()) })
     }
 
     /// The same with the version that `error` says the engine speaks, if that is what it says.

@@ -129,6 +129,7 @@ fn start(role: &str, calls: &mut Calls) {
 
 fn add_agents(settings: &Settings, calls: &mut Calls) {
     if let Some(target) = settings.container() {
+        calls.before.push(call("GET /info", "whether the engine remaps users"));
         calls.before.push(create("agent", "in the target's network and pid namespaces"));
         start("agent", calls);
         let waits = format!("POST /containers/{target}/wait");

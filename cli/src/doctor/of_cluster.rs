@@ -1,26 +1,15 @@
-//! Engine, cluster, rights, pod security.
+//! The cluster: whether it answers, rights, pod security.
 
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
 
-use super::report::Item;
+use super::report::{Item, State};
 use crate::cluster::connect::{Cluster, ClusterError};
 use crate::cluster::rights::{self, Rights, role_yaml};
 use crate::cluster::settings::{AgentMode, ClusterSettings};
-use crate::engine::Engine;
-use crate::engine::endpoint::Sources;
-use crate::failure::Failure;
 
 /// On a namespace: which pods its pod security lets in.
 const ENFORCED: &str = "pod-security.kubernetes.io/enforce";
-
-/// What was found of the engine.
-pub struct OfEngine {
-    /// It, if it answers.
-    pub engine: Option<Engine>,
-    /// What is told.
-    pub items: Vec<Item>,
-}
 
 /// What was found of the cluster.
 #[derive(Default)]
@@ -37,47 +26,6 @@ pub struct OfCluster {
     pub fit: bool,
 }
 
-/// The sentence, causes and hint of a failure, in one line.
-fn line(failure: &Failure) -> String {
-    let mut parts = vec![failure.sentence.clone()];
-    parts.extend(failure.causes.iter().cloned());
-    let hint = failure.hint.as_ref().map(|hint| format!(" (hint: {hint})"));
-    format!("{}{}", parts.join(": "), hint.unwrap_or_default())
-}
-
-/// Whether the engine answers.
-pub async fn engine() -> OfEngine {
-    match answering().await {
-        Ok((engine, text)) => {
-            OfEngine { engine: Some(engine), items: vec![Item::fine("engine", text)] }
-        }
-        Err(failure) => {
-            OfEngine { engine: None, items: vec![Item::missing("engine", line(&failure))] }
-        }
-    }
-}
-
-async fn answering() -> Result<(Engine, String), Failure> {
-    let endpoint = Sources::of_environment().resolve()?;
-    let mut engine = Engine::new(&endpoint)?;
-    let ask = async |engine: &Engine| {
-        let version = engine.api().version().await;
-        version.map_err(|error| engine.explain("cannot ask the engine for its version", error))
-    };
-    let version = match ask(&engine).await {
-        Ok(version) => version,
-        Err(error) => match engine.with_version_of(&error) {
-            Some(older) => {
-                engine = older;
-                ask(&engine).await?
-            }
-            None => return Err(error.into()),
-        },
-    };
-    let version = version.version.unwrap_or_default();
-    Ok((engine, format!("Docker Engine {version} at {} ({})", endpoint.host, endpoint.source)))
-}
-
 /// The namespace of the context, or what stands for none.
 pub async fn default_namespace(settings: &ClusterSettings) -> String {
     let cluster = Cluster::connect(&settings.access).await;
@@ -91,8 +39,10 @@ pub async fn cluster(settings: &ClusterSettings) -> OfCluster {
         Ok(cluster) => cluster,
         Err(error) => {
             let absent = matches!(error, ClusterError::NoKubeconfig { .. });
-            let text = line(&error.into());
-            let item = if absent { Item::note(topic, text) } else { Item::missing(topic, text) };
+            let mut item = Item::failure(topic, &error.into());
+            if absent {
+                item.state = State::Note;
+            }
             return OfCluster { items: vec![item], fit: absent, ..OfCluster::default() };
         }
     };
@@ -100,7 +50,7 @@ pub async fn cluster(settings: &ClusterSettings) -> OfCluster {
     let version = match cluster.ask("cannot ask the API server for its version", asked).await {
         Ok(version) => version.git_version,
         Err(error) => {
-            let items = vec![Item::missing(topic, line(&error.into()))];
+            let items = vec![Item::failure(topic, &error.into())];
             return OfCluster { items, ..OfCluster::default() };
         }
     };
@@ -117,12 +67,10 @@ pub async fn cluster(settings: &ClusterSettings) -> OfCluster {
     let lets_jobs = level.as_deref().is_none_or(|level| level == "privileged");
     found.items.push(security(&agent, level.as_deref()));
     found.fit = (job.1 && lets_jobs) || ephemeral.1;
-    for (name, mode, (items, allowed)) in
-        [("job", AgentMode::Job, job), ("ephemeral", AgentMode::Ephemeral, ephemeral)]
-    {
+    for (mode, (items, allowed)) in [(AgentMode::Job, job), (AgentMode::Ephemeral, ephemeral)] {
         found.items.extend(items);
         if !allowed {
-            found.roles.push((name, role_yaml(mode, &target, &agent)));
+            found.roles.push((word(mode), role_yaml(mode, &target, &agent)));
         }
     }
     found.namespaces = match target == agent {
@@ -135,18 +83,23 @@ pub async fn cluster(settings: &ClusterSettings) -> OfCluster {
 
 /// Every right of a mode, and whether all are there.
 async fn mode(cluster: &Cluster, mode: AgentMode, target: &str, agent: &str) -> (Vec<Item>, bool) {
-    let topic = match mode {
-        AgentMode::Job => "mode job",
-        AgentMode::Ephemeral => "mode ephemeral",
-    };
+    let topic = &format!("mode {}", word(mode));
     let reviewed = rights::review(cluster, &Rights::for_all(mode, target, agent)).await;
     let all = reviewed.iter().all(|(_, allowed)| *allowed != Some(false));
     let items = reviewed.into_iter().map(|(right, allowed)| match allowed {
-        Some(true) => Item::fine(topic, right.to_string()),
-        Some(false) => Item::missing(topic, right.to_string()),
-        None => Item::note(topic, format!("{right}: cannot be told")),
+        Some(true) => Item::fine(topic.clone(), right.to_string()),
+        Some(false) => Item::missing(topic.clone(), right.to_string())
+            .hint(format!("mirrord doctor --role {} | kubectl apply -f -", word(mode))),
+        None => Item::note(topic.clone(), format!("{right}: cannot be told")),
     });
     (items.collect(), all)
+}
+
+fn word(mode: AgentMode) -> &'static str {
+    match mode {
+        AgentMode::Job => "job",
+        AgentMode::Ephemeral => "ephemeral",
+    }
 }
 
 /// The level that a namespace enforces; empty if none; nothing if that may not be read.
@@ -166,10 +119,8 @@ fn security(namespace: &str, level: Option<&str>) -> Item {
         }
         Some(level) => Item::missing(
             topic,
-            format!(
-                "pod security {level:?} of namespace {namespace} refuses agents of mode job: choose \
-                 another namespace for them with -a, or --agent-mode ephemeral"
-            ),
-        ),
+            format!("pod security {level:?} of namespace {namespace} refuses agents of mode job"),
+        )
+        .hint("choose another namespace for them with -a, or --agent-mode ephemeral"),
     }
 }
