@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -57,18 +58,20 @@ fn file_of(target: &Target, process: Option<&Path>, name: &str) -> Option<Bytes>
 
 /// Opens a file below the root of a process, whatever links stand there: they are the target's.
 fn open_in(process: &Path, name: &Path) -> io::Result<File> {
-    let root = process.join("root");
-    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let folder = open(&root, flags, Mode::empty())?;
-    let how = OpenHow::new()
-        .flags(OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)
-        .resolve(ResolveFlag::RESOLVE_IN_ROOT);
-    match openat2(folder, name, how) {
+    match resolve(process, name, OFlag::O_RDONLY | OFlag::O_NONBLOCK) {
         Ok(file) => Ok(file.into()),
         // An engine whose rules for system calls are older than this one.
-        Err(Errno::ENOSYS | Errno::EPERM) => File::open(root.join(name)),
+        Err(Errno::ENOSYS | Errno::EPERM) => File::open(process.join("root").join(name)),
         Err(error) => Err(error.into()),
     }
+}
+
+/// openat2(2) below the root of a process.
+pub(crate) fn resolve(process: &Path, name: &Path, flags: OFlag) -> nix::Result<OwnedFd> {
+    let folder = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let folder = open(&process.join("root"), folder, Mode::empty())?;
+    let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(ResolveFlag::RESOLVE_IN_ROOT);
+    openat2(folder, name, how)
 }
 
 fn read(path: &Path, max: usize, open: impl FnOnce(&Path) -> io::Result<File>) -> Option<Bytes> {

@@ -6,7 +6,8 @@
 //!   ┌─────────────────────────┐     ┌───────────────────────────────────────────────────────────┐
 //!   │ door ► serve ► targets ─┼────►│ beside ► session ─┬─ describe   who it is: names, variables │
 //!   │        token? which?    │     │                   ├─ outgoing   the app's calls leave here  │
-//!   └─────────────────────────┘     │                   ├─ steal      a port's clients go to us   │
+//!   └─────────────────────────┘     │                   ├─ unix       … to its unix sockets       │
+//!                                   │                   ├─ steal      a port's clients go to us   │
 //!                                   │                   └─ mirror     a copy of them does         │
 //!                                   └───────────────────────────────────────────────────────────┘
 //! ```
@@ -27,6 +28,7 @@ mod session;
 mod steal;
 mod target;
 mod targets;
+mod unix;
 
 pub use pipe::run as run_pipe;
 

@@ -57,26 +57,30 @@ pub(crate) fn datagrams(tasks: &TaskTracker, stream: Stream, to: SocketAddr) {
         sent.set(Instant::now());
         let _ = SockRef::from(&*sender).send(&payload);
     });
+    stream.accept();
     tasks.spawn_local(async move {
-        tokio::select! {
-            () = answers(&socket, &stream, &used) => {}
-            () = stream.broken() => {}
+        let refused = tokio::select! {
+            refused = answers(&socket, &stream, &used) => refused,
+            () = stream.broken() => None,
+        };
+        if let Some(errno) = refused {
+            stream.refuse(errno);
         }
     });
 }
 
-/// Ends when nothing went either way for a while.
-async fn answers(socket: &UdpSocket, stream: &Stream, used: &Cell<Instant>) {
+/// Ends when nothing went either way for a while, or, as the error says, nobody is there: an ICMP
+/// error about an earlier datagram.
+async fn answers(socket: &UdpSocket, stream: &Stream, used: &Cell<Instant>) -> Option<Errno> {
     loop {
         let received = receive(socket, |payload| {
             stream.send_datagram(payload);
         });
         match tokio::time::timeout(UDP_IDLE, received).await {
             Ok(Ok(())) => used.set(Instant::now()),
-            // An ICMP error about an earlier datagram.
-            Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {}
+            Ok(Err(error)) => return Some(Errno::of(&error)),
             Err(_) if used.get().elapsed() < UDP_IDLE => {}
-            Ok(Err(_)) | Err(_) => return,
+            Err(_) => return None,
         }
     }
 }

@@ -13,7 +13,7 @@ use tracing::warn;
 use crate::mirror::Mirror;
 use crate::steal::Stealer;
 use crate::target::Target;
-use crate::{describe, outgoing};
+use crate::{describe, outgoing, unix};
 
 /// One tunnel and what it holds in the target's namespace; all of it goes when this is dropped.
 pub(crate) struct Session {
@@ -66,6 +66,10 @@ impl Events for Session {
             }
             Open::Connect(Protocol::Udp, OrigDst(to)) => {
                 outgoing::datagrams(&self.tasks, stream, to)
+            }
+            Open::ConnectUnix(kind, name) => {
+                let pid = self.target.pid();
+                self.tasks.spawn_local(unix::connect(stream, pid, kind, name));
             }
             // Only the target's side can have incoming clients.
             Open::Incoming { .. } => stream.refuse(Errno(nix::libc::EPROTO)),

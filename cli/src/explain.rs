@@ -162,9 +162,9 @@ fn command(docker: &front::DockerLine, settings: &Settings) -> Vec<String> {
             true => vec!["--env-file=…".into()],
             false => Vec::new(),
         },
-        layer: match settings.plane {
-            PlaneArg::Layer => docker.layer(ID),
-            PlaneArg::Auto | PlaneArg::Netns => Vec::new(),
+        layer: match settings.loads_layer() {
+            true => docker.layer(ID),
+            false => Vec::new(),
         },
     };
     let words = docker.words(&joined).into_iter();

@@ -9,6 +9,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use nix::unistd::{getegid, geteuid};
+use rustix::fs::fgetxattr;
 
 /// How often a script may be read by another one (fs/exec.c).
 const SCRIPTS: usize = 4;
@@ -16,6 +17,8 @@ const SCRIPTS: usize = 4;
 const LINE: u64 = 256;
 /// What Go writes into each program (`debug/buildinfo`), early in its data.
 const GO: &[u8] = b"\xff Go buildinf:";
+/// The attribute of a file that gives capabilities (capabilities(7)); root has them anyway.
+const CAPABILITIES: &str = "security.capability";
 const PT_DYNAMIC: u32 = 2;
 const PT_INTERP: u32 = 3;
 const ET_DYN: u16 = 3;
@@ -121,7 +124,8 @@ fn gives_rights(file: &File) -> io::Result<bool> {
     let (user, group) = (geteuid().as_raw(), getegid().as_raw());
     let setuid = meta.mode() & mode::SETUID != 0 && meta.uid() != user;
     let setgid = meta.mode() & mode::SETGID == mode::SETGID && meta.gid() != group;
-    Ok(setuid || setgid)
+    let capable = user != 0 && fgetxattr(file, CAPABILITIES, &mut [0u8; 0]).is_ok();
+    Ok(setuid || setgid || capable)
 }
 
 mod mode {

@@ -15,7 +15,7 @@ use crate::cluster::settings::ClusterSettings;
 use crate::config::{self, Config, Lookup};
 use crate::env_rules::EnvRules;
 use crate::failure::Failure;
-use crate::session::plane::{LayerWishes, PlaneArg};
+use crate::session::plane::{LayerWishes, Plane, PlaneArg};
 use crate::target::{TargetName, TargetNameError};
 
 /// The target of a file that asks for none.
@@ -129,6 +129,11 @@ impl Settings {
             Some(TargetName::Container(name)) => Some(name),
             _ => None,
         }
+    }
+
+    /// Whether the preload library is in the app's container.
+    pub fn loads_layer(&self) -> bool {
+        Plane::of_container(self.plane).loads_layer(&self.layer)
     }
 
     /// What the options, the environment and the configuration file say, in this order.

@@ -20,10 +20,13 @@ pub enum Family {
     V6,
 }
 
-/// A sockaddr_in or sockaddr_in6.
+/// Bytes of a sockaddr_un.
+const LEN_UNIX: usize = 110;
+
+/// A sockaddr_in, sockaddr_in6 or sockaddr_un.
 #[derive(Debug, Clone, Copy)]
 pub struct SockAddr {
-    bytes: [u8; LEN_V6],
+    bytes: [u8; LEN_UNIX + 1],
     len: usize,
 }
 
@@ -52,8 +55,16 @@ impl SockAddr {
         Self::of(fields, LEN_V6)
     }
 
+    /// A unix socket's, whose name is these parts together; what is too long is cut.
+    pub fn unix(parts: &[&[u8]]) -> Self {
+        let family = (libc::AF_UNIX as u16).to_ne_bytes();
+        let name = parts.iter().copied().flatten().copied();
+        let len = parts.iter().fold(2usize, |len, part| len.wrapping_add(part.len()));
+        Self::of(family.into_iter().chain(name), len.min(LEN_UNIX + 1))
+    }
+
     fn of(fields: impl Iterator<Item = u8>, len: usize) -> Self {
-        let mut bytes = [0; LEN_V6];
+        let mut bytes = [0; LEN_UNIX + 1];
         bytes.iter_mut().zip(fields).for_each(|(byte, value)| *byte = value);
         Self { bytes, len }
     }
@@ -86,13 +97,22 @@ pub fn parse(bytes: &[u8]) -> Option<(Family, SocketAddr)> {
 ///
 /// # Safety
 /// A pointer that is not null has so many readable bytes.
-pub unsafe fn given(address: usize, len: usize) -> Option<(Family, SocketAddr)> {
+pub unsafe fn bytes<'a>(address: usize, len: usize) -> Option<&'a [u8]> {
     // The length is an int; longer ones than the largest the kernel refuses.
     if address == 0 || len > LARGEST {
         return None;
     }
     // SAFETY: the caller's promise.
-    parse(unsafe { core::slice::from_raw_parts(address as *const u8, len) })
+    Some(unsafe { core::slice::from_raw_parts(address as *const u8, len) })
+}
+
+/// The same, if its family is hooked.
+///
+/// # Safety
+/// As [`bytes`].
+pub unsafe fn given(address: usize, len: usize) -> Option<(Family, SocketAddr)> {
+    // SAFETY: the caller's promise.
+    unsafe { bytes(address, len) }.and_then(parse)
 }
 
 /// The port alone changed.

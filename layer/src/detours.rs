@@ -6,6 +6,7 @@
 //!  connect           a slot's address in place of the far one          connect
 //!  SO_ERROR          how that turned out
 //!  sendto …          the same for datagrams                            datagrams
+//!  connect           the proxy's socket in place of one of the target's  unix
 //!  accept …          whom a slot's address stands for                  reported, seen
 //! ```
 //!
@@ -18,6 +19,7 @@ mod datagrams;
 mod destination;
 mod reported;
 mod seen;
+mod unix;
 
 use core::ffi::c_long;
 

@@ -262,9 +262,13 @@ fn exchange(file: &File, name: &[u8], is_nested: bool) -> Verdict {
     Verdict::Refused(Errno(libc::EACCES))
 }
 
-/// Whether a program is on the list by the name that it is called by, or by that of its file.
+/// Whether a program is on the list by the name that it is called by, or by that of its file, or
+/// every program is what it is without the layer.
 fn is_left_alone(paths: [&[u8]; 2]) -> bool {
-    with_page(|page| paths.into_iter().any(|path| page.skips(file_name(path), false)))
+    with_page(|page| {
+        page.concerns_only_unix()
+            || paths.into_iter().any(|path| page.skips(file_name(path), false))
+    })
 }
 
 fn file_name(path: &[u8]) -> &[u8] {

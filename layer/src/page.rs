@@ -109,6 +109,29 @@ impl Page {
         Some((found.next()?, port))
     }
 
+    /// Whether unix sockets are to be asked about.
+    fn concerns_unix(&self) -> bool {
+        let [concerns] = self.bytes(layout::CONCERNS);
+        concerns & layout::CONCERNS_UNIX != 0
+    }
+
+    /// Whether nothing else concerns the layer.
+    pub fn concerns_only_unix(&self) -> bool {
+        let [concerns] = self.bytes(layout::CONCERNS);
+        concerns & layout::CONCERNS_ONLY_UNIX != 0
+    }
+
+    /// The unix socket of the target that a number stands for.
+    pub fn unix_name<'a>(
+        &self,
+        number: u32,
+        entry: &'a mut [u8; layout::UNIX_LEN],
+    ) -> Option<&'a [u8]> {
+        *entry = self.bytes(layout::unix(number));
+        let (len, name) = entry.split_first()?;
+        name.get(..usize::from(*len)).filter(|name| !name.is_empty())
+    }
+
     /// The target's host name, if it is to be seen.
     pub fn hostname(&self) -> Option<&[u8]> {
         self.text(layout::HOSTNAME, layout::HOSTNAME_LEN).filter(|name| !name.is_empty())
@@ -149,8 +172,23 @@ fn skipped() -> *mut u8 {
     core::ptr::without_provenance_mut(1)
 }
 
-/// Whether this process has a layer.
+/// Whether this process has a layer for its network.
 pub fn presence() -> Presence {
+    match mapped() {
+        Presence::Active(page) if page.concerns_only_unix() => Presence::Absent,
+        presence => presence,
+    }
+}
+
+/// The memory, if unix sockets are to be asked about.
+pub fn unix() -> Option<&'static Page> {
+    match mapped() {
+        Presence::Active(page) => Some(page).filter(|page| page.concerns_unix()),
+        Presence::Absent | Presence::Unreachable(_) => None,
+    }
+}
+
+fn mapped() -> Presence {
     if settings().is_none() {
         return Presence::Absent;
     }

@@ -1,6 +1,7 @@
 //! Sockets and datagrams that carry somebody else's address.
 
 mod datagram;
+mod unreachable;
 
 use std::{
     io,
@@ -13,6 +14,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::{MARK_TO_APP, steered::transparent};
 use datagram::{Packet, V4_HEADER};
+use unreachable::unreachable;
 
 /// Starts a connection to the app that comes from the client's address and port, so that the
 /// app's `accept` reports the real client.
@@ -84,6 +86,15 @@ impl UdpSender {
                 self.send_fragments(&packet, to)
             }
             sent => sent,
+        }
+    }
+
+    /// Says to the app, as `from`, that its datagrams to there fail with this error number: the
+    /// app's socket learns it if it is connected. What cannot be said is not.
+    pub fn refuse(&self, from: SocketAddr, app: SocketAddr, errno: i32) -> io::Result<()> {
+        match unreachable(from, app, errno) {
+            Some(packet) => self.v4.send_to(&packet, &host(app.ip())).map(drop),
+            None => Ok(()),
         }
     }
 

@@ -59,8 +59,9 @@ pub struct ProxyConfig {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PlaneKind {
-    /// The kernel, in the namespace that the proxy shares with the app.
-    Netns,
+    /// The kernel, in the namespace that the proxy shares with the app; the preload library as well
+    /// if unix sockets of the target are wanted, for those alone.
+    Netns(Option<LayerConfig>),
     /// The preload library in each of the app's processes; the proxy needs no right.
     Layer(LayerConfig),
 }
@@ -80,6 +81,8 @@ pub struct LayerConfig {
     pub skipped: Vec<String>,
     /// Ports of the app, each with the one that stands for it instead of any free one.
     pub listen_ports: Vec<(u16, u16)>,
+    /// Regular expressions: unix sockets whose names one of them matches are the target's.
+    pub unix_streams: Vec<String>,
 }
 
 /// The layer's secret; it prints as `…`.

@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 
 use crate::control::Protocol;
+use crate::unix::{UnixKind, UnixName};
 pub use codec::{DATA_HEADER, DecodeError, data_header};
 
 /// Asked for in the handshake as the WebSocket subprotocol; the two ends must agree on it.
@@ -103,6 +104,8 @@ pub enum Frame {
 pub enum Open {
     /// Proxy to agent: connect to this address from the target's namespace.
     Connect(Protocol, OrigDst),
+    /// Proxy to agent: connect to this unix socket of the target.
+    ConnectUnix(UnixKind, UnixName),
     /// Agent to proxy: a client of the target has come.
     Incoming {
         /// TCP or UDP.

@@ -28,6 +28,8 @@ pub use message::{
 pub const LAYER_VARIABLE: &str = "MIRRORD_LAYER";
 /// The preload library's file name.
 pub const LAYER_FILE: &str = "libmirrord_layer.so";
+/// Bytes that a [`unix_stand_in`] has behind the name of the proxy's socket.
+pub const UNIX_SUFFIX: usize = 9;
 /// Bytes of the key that every request shows; zeros where the socket's namespace is the fence.
 pub const KEY_LEN: usize = 16;
 /// Slots of a session.
@@ -78,6 +80,25 @@ pub enum Transport {
     Udp = 1,
 }
 
+/// What stands behind the name of the proxy's own socket in that of the socket through which a
+/// process gets to a unix socket of the target: a point and the number in hexadecimal digits.
+pub fn unix_stand_in(number: u32) -> [u8; UNIX_SUFFIX] {
+    let mut suffix = [b'.'; UNIX_SUFFIX];
+    for (at, byte) in suffix.iter_mut().skip(1).enumerate() {
+        let digit = number.rotate_left(4 * (at as u32 + 1)) & 15;
+        *byte = char::from_digit(digit, 16).map_or(b'0', |digit| digit as u8);
+    }
+    suffix
+}
+
+/// The number in a [`unix_stand_in`].
+pub fn unix_number(suffix: &[u8]) -> Option<u32> {
+    let digits: &[u8; UNIX_SUFFIX - 1] = suffix.strip_prefix(b".")?.try_into().ok()?;
+    digits
+        .iter()
+        .try_fold(0u32, |number, digit| Some(number << 4 | char::from(*digit).to_digit(16)?))
+}
+
 /// Bytes of an encoded address.
 pub const ADDRESS_LEN: usize = 20;
 
@@ -124,6 +145,16 @@ mod tests {
         for other in ["127.0.0.1", "127.68.0.0", "127.63.255.255", "10.0.0.1", "::1"] {
             assert_eq!(Slot::of_remote(other.parse().expect("an address")), None, "{other}");
         }
+    }
+
+    #[test]
+    fn a_number_is_read_from_its_stand_in() {
+        assert_eq!(&unix_stand_in(0x0123_abcd), b".0123abcd");
+        for number in [0, 1, 0x0123_abcd, u32::MAX] {
+            assert_eq!(unix_number(&unix_stand_in(number)), Some(number));
+        }
+        assert_eq!(unix_number(b".0123abc"), None);
+        assert_eq!(unix_number(b".0123abcg"), None);
     }
 
     #[test]

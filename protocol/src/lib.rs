@@ -16,6 +16,7 @@ pub mod frame;
 pub mod layer;
 #[cfg(feature = "std")]
 pub mod token;
+pub mod unix;
 
 #[cfg(feature = "std")]
 pub use token::Token;

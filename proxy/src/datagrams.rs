@@ -110,6 +110,14 @@ impl Datagrams {
                 this.answer(app, to, payload);
             }
         });
+        let this = Rc::downgrade(self);
+        stream.on_refusal(move |errno| {
+            if let Some(this) = this.upgrade()
+                && let Err(error) = this.place.sender.refuse(to, app, errno.0)
+            {
+                debug!(%app, %to, %error, "a refusal was lost");
+            }
+        });
         Some(Flow::new(Path::Tunnel(stream), if asks { DNS_IDLE } else { IDLE }))
     }
 

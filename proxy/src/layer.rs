@@ -5,7 +5,8 @@
 //!      ▲                            ├─ dial       connect: through the tunnel, completed by sink
 //!      │ reads                      ├─ datagrams  the same for UDP, both ways
 //!      └──────── memory ◄── slots ──┼─ resolve    names as the target resolves them
-//!                                   └─ exec       static programs, rewritten
+//!                                   ├─ exec       static programs, rewritten
+//!                                   └─ unix       unix sockets of the target
 //! ```
 
 mod base;
@@ -25,6 +26,7 @@ mod server;
 mod sink;
 mod slots;
 mod surroundings;
+mod unix;
 
 use std::cell::RefCell;
 use std::fs::File;
@@ -52,10 +54,12 @@ use memory::{Ends, Memory};
 use ports::Ports;
 use recall::Past;
 use resolve::Resolver;
-use server::Server;
+use server::{Answers, Server};
 use sink::{Sink, connect_from};
 use slots::Slots;
 use surroundings::Surroundings;
+pub(crate) use unix::UnixAlone;
+use unix::UnixSockets;
 
 /// The preload library in the form that static programs take.
 #[derive(Clone, Copy)]
@@ -76,6 +80,7 @@ pub(crate) struct Layer {
     datagrams: Rc<Datagrams>,
     resolver: Rc<Resolver>,
     programs: Programs,
+    unix: UnixSockets,
     /// Whether the app sees the target's host name.
     hostname: bool,
     /// None if /etc is not the session's own.
@@ -91,10 +96,7 @@ impl Layer {
         provision: &Provision,
         tasks: &mut JoinSet<anyhow::Error>,
     ) -> anyhow::Result<Rc<Self>> {
-        let heritage = match &provision.heritage {
-            Some(heritage) => heritage.share(),
-            None => Heritage::make(config),
-        };
+        let heritage = Heritage::of_worker(provision, config);
         let Heritage { memory, listener } =
             heritage.context("listening for the app's processes")?;
         let server = Server::new(listener, config).context("listening for the app's processes")?;
@@ -120,6 +122,8 @@ impl Layer {
         let mut scanner = Scanner::open().context("looking for listening sockets")?;
         let past = Past::read(&memory).context("reading the shared memory")?;
         let memory = Memory::of(memory, &config.skipped)?;
+        let unix = UnixSockets::new(link.clone(), config, &memory)?;
+        memory.set_concerns(unix.concerns())?;
         let (slots, leases) = Slots::new(past.slots, past.peers.iter().map(|(_, slot)| *slot));
         let place = Surroundings::find(config, &mut scanner)?;
         let base = Rc::new(Base::new(link.clone(), memory, slots, place));
@@ -137,6 +141,7 @@ impl Layer {
             datagrams,
             resolver,
             programs: Programs::new(static_layer),
+            unix,
             hostname: config.hostname,
             files: files.map(RefCell::new),
             base,
@@ -161,14 +166,10 @@ impl Layer {
         Ok(())
     }
 
-    /// Answers one question.
-    async fn answer(&self, mut call: Call) -> Result<(), CallError> {
+    async fn reply(&self, mut call: Call) -> Result<(), CallError> {
         let descriptor = call.descriptor.take();
         let answer = match call.request {
-            Request::Map => match self.base.memory.share() {
-                Ok(memory) => Answer::done(0).with(memory),
-                Err(error) => Answer::failed(&error),
-            },
+            Request::Map => self.base.memory.handed_out(),
             Request::Bind { transport, address, shared: _ } => {
                 self.ports.bind(descriptor, transport, canonical(address))
             }
@@ -178,10 +179,13 @@ impl Layer {
                 let own = self.own_socket(remote);
                 return dial::dial(&self.base, &self.sink, call, remote, own).await;
             }
-            Request::Peer { remote } => self.datagrams.peer(canonical(remote)),
+            Request::Peer { remote } => self.datagrams.peer(canonical(remote)).await,
             Request::Resolve { name, v4, v6 } => named(self.resolver.resolve(name, v4, v6).await),
             Request::Query { name, class, kind, search } => {
                 named(self.resolver.query(name, class, kind, search).await)
+            }
+            Request::Unix { kind, name } => {
+                return self.unix.dial(&self.base.memory, call, kind, name).await;
             }
             Request::Exec => self.programs.rewritten(descriptor).await,
         };
@@ -211,6 +215,12 @@ impl Layer {
     fn local(&self, transport: Transport, server: SocketAddr) -> SocketAddr {
         let port = self.base.link.local_port(protocol(transport), server.port());
         SocketAddr::new(server.ip(), port)
+    }
+}
+
+impl Answers for Layer {
+    async fn answer(&self, call: Call) -> Result<(), CallError> {
+        self.reply(call).await
     }
 }
 

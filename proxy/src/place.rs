@@ -10,7 +10,7 @@ use mirrord_protocol::control::{PlaneKind, ProxyConfig};
 use mirrord_protocol::frame::Description;
 use tokio::task::JoinSet;
 
-use crate::layer::{Layer, Provision};
+use crate::layer::{Layer, Provision, UnixAlone};
 use crate::link::Link;
 
 pub(crate) use files::Files;
@@ -35,7 +35,13 @@ impl Place {
         tasks: &mut JoinSet<anyhow::Error>,
     ) -> anyhow::Result<Self> {
         match &link.config.plane {
-            PlaneKind::Netns => Ok(Self::Netns(Netns::take(link, targets, tasks).await?)),
+            PlaneKind::Netns(layer) => {
+                let netns = Netns::take(link, targets, tasks).await?;
+                if let Some(config) = layer {
+                    UnixAlone::take(link, config, provision, tasks)?;
+                }
+                Ok(Self::Netns(netns))
+            }
             PlaneKind::Layer(config) => {
                 Ok(Self::Layer(Layer::take(link, config, targets, provision, tasks)?))
             }

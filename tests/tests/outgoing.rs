@@ -30,6 +30,22 @@ fn a_connection_by_address_leaves_from_the_target() -> Result<()> {
 }
 
 #[test]
+fn a_connected_datagram_socket_hears_that_nobody_listens() -> Result<()> {
+    let Some(lab) = Lab::open("refused datagrams")? else {
+        return Ok(());
+    };
+    let scene = Scene::open(&lab)?;
+    let ask = format!("udp-connected {}:9 hello", scene.client.address()?);
+    let there = scene.target.probe().ask(&ask)?;
+    assert_eq!(there["errno"], "ECONNREFUSED", "the oracle itself");
+    let session = scene.mirrord().probe("app")?;
+    for _ in 0..3 {
+        assert_eq!(session.app().ask(&ask)?["errno"], there["errno"]);
+    }
+    Ok(())
+}
+
+#[test]
 fn a_connection_by_a_name_that_only_the_targets_network_knows_leaves_from_the_target() -> Result<()>
 {
     let Some(lab) = Lab::open("outgoing by name")? else {

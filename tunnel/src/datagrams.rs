@@ -5,6 +5,7 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::net::UdpSocket;
 
@@ -84,7 +85,14 @@ pub fn connected(
 /// What recv(2) fails with, an ICMP error about an earlier datagram among it.
 pub async fn receive(socket: &UdpSocket, mut act: impl FnMut(&[u8])) -> io::Result<()> {
     loop {
-        socket.readable().await?;
+        // An error alone makes a socket of datagrams unreadable.
+        if socket.ready(Interest::READABLE | Interest::ERROR).await?.is_error() {
+            let error = || socket.take_error()?.map_or(Err(io::ErrorKind::WouldBlock.into()), Err);
+            match socket.try_io::<()>(Interest::ERROR, error) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                other => return other,
+            }
+        }
         let received = with_buffer(|buffer| socket.try_recv(buffer).map(|len| act(&buffer[..len])));
         match received {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}

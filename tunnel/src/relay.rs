@@ -1,4 +1,4 @@
-//! Copies between a TCP socket and a stream, in both directions, with half-close and reset as
+//! Copies between a connected socket and a stream, in both directions, with half-close and reset as
 //! what they are.
 
 use std::future::poll_fn;
@@ -8,8 +8,8 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use mirrord_protocol::frame::{DATA_HEADER, Frame, MAX_DATA, data_header};
-use tokio::io::AsyncWrite;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
 use tokio_util::io::poll_read_buf;
 
 use crate::outbox::Ticket;
@@ -36,6 +36,27 @@ pub enum Outcome {
     ResetThere,
 }
 
+/// A socket that is relayed.
+pub trait Near: AsyncRead + AsyncWrite + Unpin {
+    /// Small pieces are not held back.
+    fn hurry(&self) {}
+    /// Closing it is a reset.
+    fn close_as_reset(&self) {}
+}
+
+impl Near for TcpStream {
+    fn hurry(&self) {
+        let _ = self.set_nodelay(true);
+    }
+
+    fn close_as_reset(&self) {
+        let _ = self.set_zero_linger();
+    }
+}
+
+/// Its end is a reset if bytes are left in it, and there is no other way to one.
+impl Near for UnixStream {}
+
 /// Memory that frames are read into. A frame keeps its share until it has left.
 #[derive(Debug, Default)]
 pub(crate) struct Arena(BytesMut);
@@ -47,7 +68,7 @@ impl Arena {
     fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
-        socket: &mut TcpStream,
+        socket: &mut impl Near,
         header: &[u8],
         max: usize,
     ) -> Poll<io::Result<Option<Bytes>>> {
@@ -68,29 +89,29 @@ impl Arena {
 
 impl Stream {
     /// Relays until both directions have ended, or one end resets.
-    pub async fn relay(self, socket: TcpStream, answers: Answers) -> Outcome {
-        let _ = socket.set_nodelay(true);
+    pub async fn relay(self, socket: impl Near, answers: Answers) -> Outcome {
+        socket.hurry();
         let ticket = Ticket::default();
         let mut relay =
             Relay { stream: self, socket, answers, read_ended: false, shut: false, ticket };
         let outcome = poll_fn(|cx| relay.poll(cx)).await;
         if outcome == Outcome::ResetThere {
-            let _ = relay.socket.set_zero_linger();
+            relay.socket.close_as_reset();
         }
         outcome
     }
 }
 
-struct Relay {
+struct Relay<S> {
     stream: Stream,
-    socket: TcpStream,
+    socket: S,
     answers: Answers,
     read_ended: bool,
     shut: bool,
     ticket: Ticket,
 }
 
-impl Relay {
+impl<S: Near> Relay<S> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
         if self.stream.state.borrow().broken.is_some() {
             return Poll::Ready(Outcome::ResetThere);

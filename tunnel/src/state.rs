@@ -69,6 +69,7 @@ pub(crate) struct State {
     pub(crate) discard: bool,
     pub(crate) waker: Option<Waker>,
     pub(crate) on_datagram: Option<Box<dyn Fn(Bytes)>>,
+    pub(crate) on_refusal: Option<Box<dyn FnOnce(Errno)>>,
 }
 
 impl State {
@@ -91,6 +92,7 @@ impl State {
             discard: false,
             waker: None,
             on_datagram: None,
+            on_refusal: None,
         }
     }
 

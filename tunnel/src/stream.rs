@@ -158,6 +158,11 @@ impl Stream {
     pub fn on_datagram(&self, act: impl Fn(Bytes) + 'static) {
         self.state.borrow_mut().on_datagram = Some(Box::new(act));
     }
+
+    /// What is done when the other end says why datagrams do not arrive; it ends the stream.
+    pub fn on_refusal(&self, act: impl FnOnce(Errno) + 'static) {
+        self.state.borrow_mut().on_refusal = Some(Box::new(act));
+    }
 }
 
 impl Drop for Stream {

@@ -301,8 +301,11 @@ impl Tunnel {
     }
 
     fn break_stream(&self, id: StreamId, how: Broken) {
-        if let Some(state) = self.0.streams.borrow_mut().remove(&id) {
-            state.borrow_mut().fail(how);
+        let Some(state) = self.0.streams.borrow_mut().remove(&id) else { return };
+        state.borrow_mut().fail(how);
+        let handler = state.borrow_mut().on_refusal.take();
+        if let (Broken::Refused(errno), Some(handler)) = (how, handler) {
+            handler(errno);
         }
     }
 

@@ -84,6 +84,8 @@ pub struct Order<'a> {
     pub mode: AgentMode,
     /// Whether it gets no capability at all, as strict pod security wants; it then takes no traffic.
     pub bare: bool,
+    /// Whether it connects to unix sockets, and has to be allowed to write to them.
+    pub unix_sockets: bool,
     /// What tunnels show, and who delivers the program.
     pub token: &'a Token,
     /// The program.

@@ -39,10 +39,12 @@ impl Role {
         }
     }
 
-    fn capabilities(self, knows_bpf: bool) -> Vec<String> {
+    fn capabilities(self, knows_bpf: bool, unix_sockets: bool) -> Vec<String> {
         let bpf = if knows_bpf { "BPF" } else { "SYS_ADMIN" };
         let own: &[&str] = match self {
             Self::Proxy => &[],
+            // Who connects to a unix socket has to be allowed to write to it.
+            Self::Agent if unix_sockets => &["SYS_PTRACE", "DAC_OVERRIDE"],
             Self::Agent => &["SYS_PTRACE", "DAC_READ_SEARCH"],
         };
         ["NET_ADMIN", "NET_RAW", bpf].iter().chain(own).map(|name| (*name).to_owned()).collect()
@@ -58,8 +60,11 @@ pub fn name(role: Role, session: &SessionId) -> String {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SidecarPlane {
     /// The kernel.
-    Netns,
-    /// The preload library, which the sidecar's image brings.
+    Netns {
+        /// Whether the preload library, which the sidecar's image brings, has a part in it.
+        layer: bool,
+    },
+    /// The preload library alone.
     Layer,
 }
 
@@ -101,6 +106,8 @@ pub struct Common<'a> {
     pub session: &'a SessionId,
     /// Our image.
     pub image: &'a str,
+    /// Whether the agent connects to unix sockets.
+    pub unix_sockets: bool,
 }
 
 impl Common<'_> {
@@ -119,7 +126,7 @@ impl Common<'_> {
         body.domainname = names.domain.clone();
         let host = body.host_config.get_or_insert_default();
         let own: &[_] = match plane {
-            SidecarPlane::Netns => SIDECAR_SYSCTLS,
+            SidecarPlane::Netns { .. } => SIDECAR_SYSCTLS,
             SidecarPlane::Layer => &[],
         };
         let sysctls = own.iter().copied().chain([ANY_PORT]);
@@ -131,6 +138,8 @@ impl Common<'_> {
         }
         if plane == SidecarPlane::Layer {
             host.cap_add = None;
+        }
+        if plane != (SidecarPlane::Netns { layer: false }) {
             host.mounts = Some(vec![layer_volume(self.session)]);
         }
         host.sysctls =
@@ -203,7 +212,7 @@ impl Common<'_> {
             host_config: Some(HostConfig {
                 auto_remove: Some(true),
                 cap_drop: Some(vec!["ALL".to_owned()]),
-                cap_add: Some(role.capabilities(self.engine.knows_bpf())),
+                cap_add: Some(role.capabilities(self.engine.knows_bpf(), self.unix_sockets)),
                 security_opt: Some(vec!["label=disable".into(), "no-new-privileges".into()]),
                 // What they write on standard output carries the target's environment.
                 log_config: Some(HostConfigLogConfig {
@@ -281,9 +290,17 @@ mod tests {
 
     #[test]
     fn an_engine_without_cap_bpf_gets_sys_admin_instead() {
-        assert!(Role::Proxy.capabilities(true).contains(&"BPF".to_owned()));
-        assert!(!Role::Proxy.capabilities(true).contains(&"SYS_ADMIN".to_owned()));
-        assert!(Role::Agent.capabilities(false).contains(&"SYS_ADMIN".to_owned()));
-        assert!(!Role::Agent.capabilities(false).contains(&"BPF".to_owned()));
+        let has = |role: Role, bpf, name: &str| {
+            role.capabilities(bpf, false).iter().any(|found| found == name)
+        };
+        assert!(has(Role::Proxy, true, "BPF") && !has(Role::Proxy, true, "SYS_ADMIN"));
+        assert!(has(Role::Agent, false, "SYS_ADMIN") && !has(Role::Agent, false, "BPF"));
+    }
+
+    #[test]
+    fn an_agent_may_write_to_what_is_not_its_own_for_unix_sockets_alone() {
+        let may = |unix| Role::Agent.capabilities(true, unix).contains(&"DAC_OVERRIDE".to_owned());
+        assert!(may(true) && !may(false));
+        assert!(!Role::Proxy.capabilities(true, true).contains(&"DAC_OVERRIDE".to_owned()));
     }
 }

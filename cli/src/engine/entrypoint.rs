@@ -12,7 +12,6 @@ use futures_util::StreamExt;
 
 use super::clean::{SESSION_LABEL, remove};
 use super::connect::{Engine, EngineError};
-use crate::failure::Failure;
 use crate::program;
 use crate::session::SessionId;
 
@@ -37,27 +36,20 @@ pub struct Line<'a> {
     pub words: &'a [String],
 }
 
-/// Refuses a program that is statically linked. What cannot be looked at, such as an image that is
-/// not here yet, or a program that a volume brings, is not refused.
-pub async fn refuse_static(
+/// The program, if it is statically linked. What cannot be looked at, such as an image that is not
+/// here yet, or a program that a volume brings, is taken not to be.
+pub async fn static_program(
     engine: &Engine,
     session: &SessionId,
     line: Line<'_>,
-) -> Result<(), Failure> {
-    let Ok(image) = engine.api().inspect_image(line.image).await else { return Ok(()) };
+) -> Result<Option<PathBuf>, EngineError> {
+    let Ok(image) = engine.api().inspect_image(line.image).await else { return Ok(None) };
     let config = image.config.unwrap_or_default();
-    let Some(name) = program_of(&config, line) else { return Ok(()) };
+    let Some(name) = program_of(&config, line) else { return Ok(None) };
     let container = create(engine, session, line.image).await?;
     let found = Look { engine, container: &container }.find(&config, &name).await;
     remove(engine, &container).await?;
-    match found {
-        Some((path, head)) if program::needs_no_loader(&head) => Err(Failure::new(format!(
-            "{} is statically linked: no library can be loaded into it",
-            path.display()
-        ))
-        .hint("let the kernel redirect: --plane netns, on an engine that grants capabilities")),
-        _ => Ok(()),
-    }
+    Ok(found.filter(|(_, head)| program::needs_no_loader(head)).map(|(path, _)| path))
 }
 
 /// The first word of what runs; `--entrypoint` takes the image's command away as well.

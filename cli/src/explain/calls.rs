@@ -36,7 +36,7 @@ fn call(call: impl Into<String>, why: &'static str) -> Call {
 /// Those of a session with a container as its app.
 pub fn of_container(settings: &Settings, rehomed: &Rehomed, image: &str) -> Calls {
     let mut calls = Calls::default();
-    let layer = settings.plane == PlaneArg::Layer;
+    let layer = settings.loads_layer();
     find_target(settings, &mut calls);
     if settings.container().is_none() {
         calls.before.push(call("GET /version", "the engine answers"));
@@ -53,7 +53,7 @@ pub fn of_container(settings: &Settings, rehomed: &Rehomed, image: &str) -> Call
     if layer {
         look_into(image, &mut calls);
     }
-    let why = match layer {
+    let why = match settings.plane == PlaneArg::Layer {
         false => "the owner of the network, with the flags that move",
         true => "the owner of the network, with the flags that move; no capability",
     };

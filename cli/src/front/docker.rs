@@ -22,7 +22,7 @@ use crate::engine::image::LAYER_FOLDER;
 use crate::env_rules::Delivery;
 use crate::failure::Failure;
 use crate::session::Plan;
-use crate::session::plane::{self, Plane};
+use crate::session::plane;
 
 /// What the loader loads before anything else (ld.so(8)).
 const PRELOAD: &str = "LD_PRELOAD";
@@ -135,7 +135,7 @@ impl Prepared {
             files.push(file);
         }
         variables.extend(delivery.by_name.iter().map(|(name, _)| format!("--env={name}").into()));
-        let layer = match plan.plane == Plane::Layer {
+        let layer = match plan.plane.loads_layer(&plan.layer) {
             true => self.layer(&session),
             false => Vec::new(),
         };

@@ -217,7 +217,7 @@ impl With {
     }
 
     fn common(&self) -> Common<'_> {
-        Common { engine: &self.engine, session: &self.plan.session, image: &self.image }
+        self.plan.common(&self.engine, &self.image)
     }
 
     /// Creates an agent beside the target, and starts it.

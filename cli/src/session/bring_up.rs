@@ -127,7 +127,7 @@ impl BringUp<'_> {
             Some(_) => Agents::Socket,
             None => Agents::Handed(1),
         };
-        let common = Common { engine: &engine, session: &self.plan.session, image: &image };
+        let common = self.plan.common(&engine, &image);
         let config = self.plan.proxy_config(token, agents, &learned);
         // Both to their ends, even if one fails: what is half made could show up after all is clean.
         let (proxy, agent) = tokio::join!(self.start_proxy(&place, &config, created), async {

@@ -1,5 +1,6 @@
 //! Where a session's proxy runs: in a sidecar, or on this machine.
 
+use std::path::Path;
 use std::time::Instant;
 
 use mirrord_protocol::control::{ProxyConfig, ProxyEvent};
@@ -98,7 +99,7 @@ impl BringUp<'_> {
         let running = match place {
             Place::Sidecar { engine, id } => {
                 let image = image::tag()?;
-                let common = Common { engine, session: &self.plan.session, image: &image };
+                let common = self.plan.common(engine, &image);
                 let started = bring_up::start(&common, Role::Proxy, id.clone(), config).await;
                 started.inspect_err(|failure| self.doubt_plane(failure))?
             }
@@ -118,17 +119,21 @@ impl BringUp<'_> {
     ) -> Result<String, Failure> {
         let Plan { session, rehomed, remote_dns, plane, .. } = self.plan;
         let image = image::tag()?;
-        let common = Common { engine, session, image: &image };
+        let common = self.plan.common(engine, &image);
+        let layer = plane.loads_layer(&self.plan.layer);
         let sidecar = match plane.is_netns() {
-            true => SidecarPlane::Netns,
-            false => {
-                let (entrypoint, words) =
-                    (self.plan.app_entrypoint.as_deref(), &*self.plan.app_words);
-                let line = entrypoint::Line { image: &self.plan.app_image, entrypoint, words };
-                entrypoint::refuse_static(engine, session, line).await?;
-                SidecarPlane::Layer
-            }
+            true => SidecarPlane::Netns { layer },
+            false => SidecarPlane::Layer,
         };
+        if layer {
+            let (entrypoint, words) = (self.plan.app_entrypoint.as_deref(), &*self.plan.app_words);
+            let line = entrypoint::Line { image: &self.plan.app_image, entrypoint, words };
+            match entrypoint::static_program(engine, session, line).await? {
+                Some(path) if plane.is_netns() => self.pass_on(without_unix_sockets(&path)),
+                Some(path) => return Err(cannot_be_loaded_into(&path)),
+                None => {}
+            }
+        }
         let userns = self.plan.app_userns.as_deref();
         let create = async || {
             common.create_sidecar(names, rehomed, image_ports, *remote_dns, sidecar, userns).await
@@ -163,6 +168,24 @@ impl BringUp<'_> {
     /// Something that the proxy says of the session as it comes up.
     pub fn pass_on(&self, said: ProxyEvent) {
         self.reporter.say(&Event::Proxy { said });
+    }
+}
+
+fn cannot_be_loaded_into(path: &Path) -> Failure {
+    Failure::new(format!(
+        "{} is statically linked: no library can be loaded into it",
+        path.display()
+    ))
+    .hint("let the kernel redirect: --plane netns, on an engine that grants capabilities")
+}
+
+fn without_unix_sockets(path: &Path) -> ProxyEvent {
+    ProxyEvent::Warning {
+        message: format!(
+            "{} is statically linked: no library can be loaded into it, so unix_streams does \
+             nothing for it",
+            path.display()
+        ),
     }
 }
 

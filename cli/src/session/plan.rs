@@ -11,6 +11,7 @@ use super::plane::{LayerWishes, Plane};
 use crate::cluster::settings::ClusterSettings;
 use crate::docker_run::Rehomed;
 use crate::engine::connect::EngineError;
+use crate::engine::containers::Common;
 use crate::engine::{Endpoint, Engine};
 use crate::target::TargetName;
 
@@ -106,6 +107,16 @@ impl Plan {
             Some(TargetName::Container(name)) => name,
             _ => "",
         }
+    }
+
+    /// What the containers of the session have in common.
+    pub fn common<'a>(&'a self, engine: &'a Engine, image: &'a str) -> Common<'a> {
+        Common { engine, session: &self.session, image, unix_sockets: self.unix_sockets() }
+    }
+
+    /// Whether the agents connect to unix sockets.
+    pub fn unix_sockets(&self) -> bool {
+        !self.layer.unix_streams.is_empty()
     }
 
     /// What the proxy is told.

@@ -53,6 +53,8 @@ pub struct LayerWishes {
     pub skipped: Vec<String>,
     /// Ports of the app, each with the one that stands for it.
     pub listen_ports: Vec<(u16, u16)>,
+    /// Regular expressions of unix sockets that are the target's.
+    pub unix_streams: Vec<String>,
 }
 
 impl Here {
@@ -97,6 +99,15 @@ impl Plane {
         matches!(self, Self::Netns { .. })
     }
 
+    /// Whether the preload library is in the app's container.
+    pub fn loads_layer(&self, wishes: &LayerWishes) -> bool {
+        match self {
+            Self::Netns { .. } => !wishes.unix_streams.is_empty(),
+            Self::Layer => true,
+            Self::Here(_) => false,
+        }
+    }
+
     /// The proxy's folder, as the proxy sees it.
     pub fn folder(&self) -> String {
         let folder = self.here().map(Here::private);
@@ -105,19 +116,23 @@ impl Plane {
 
     /// What the proxy is told.
     pub fn kind(&self, session: &SessionId, wishes: &LayerWishes, hostname: bool) -> PlaneKind {
-        let (socket, key, owns_etc) = match self {
-            Self::Netns { .. } => return PlaneKind::Netns,
-            Self::Layer => (socket(session), None, true),
-            Self::Here(here) => (here.socket.clone(), Some(here.key), false),
+        let (socket, key) = match self {
+            Self::Netns { .. } | Self::Layer => (socket(session), None),
+            Self::Here(here) => (here.socket.clone(), Some(here.key)),
         };
-        PlaneKind::Layer(LayerConfig {
+        let config = LayerConfig {
             socket,
             key,
             hostname,
-            owns_etc,
+            owns_etc: *self == Self::Layer,
             skipped: wishes.skipped.clone(),
             listen_ports: wishes.listen_ports.clone(),
-        })
+            unix_streams: wishes.unix_streams.clone(),
+        };
+        match self {
+            Self::Netns { .. } => PlaneKind::Netns(self.loads_layer(wishes).then_some(config)),
+            _ => PlaneKind::Layer(config),
+        }
     }
 }
 
@@ -144,10 +159,23 @@ mod tests {
     }
 
     #[test]
+    fn the_layer_is_beside_the_kernel_for_unix_sockets_alone() {
+        let plane = Plane::of_container(PlaneArg::Auto);
+        let mut wishes = LayerWishes::default();
+        assert!(!plane.loads_layer(&wishes) && Plane::Layer.loads_layer(&wishes));
+        wishes.unix_streams.push("^/run/".to_owned());
+        assert!(plane.loads_layer(&wishes));
+        let session = SessionId::random().expect("random");
+        let PlaneKind::Netns(Some(config)) = plane.kind(&session, &wishes, true) else { panic!() };
+        assert!(config.key.is_none() && !config.owns_etc);
+        assert_eq!(config.unix_streams, ["^/run/"]);
+    }
+
+    #[test]
     fn only_a_machine_that_others_use_needs_a_key() {
         let session = SessionId::random().expect("random");
         let kind = |plane: Plane| plane.kind(&session, &LayerWishes::default(), true);
-        assert!(matches!(kind(Plane::of_container(PlaneArg::Auto)), PlaneKind::Netns));
+        assert!(matches!(kind(Plane::of_container(PlaneArg::Auto)), PlaneKind::Netns(None)));
         let PlaneKind::Layer(config) = kind(Plane::of_container(PlaneArg::Layer)) else { panic!() };
         assert!(config.key.is_none() && config.owns_etc);
     }

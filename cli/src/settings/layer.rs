@@ -1,11 +1,14 @@
 //! What is asked for of the preload library.
 
+use regex::RegexSet;
+
 use crate::args::Options;
 use crate::config::{self, Config, Node};
 use crate::failure::Failure;
 use crate::session::plane::LayerWishes;
 
 const LISTEN_PORTS: &str = "feature.network.incoming.listen_ports";
+const UNIX_STREAMS: &str = "feature.network.outgoing.unix_streams";
 
 /// Programs that build others: what they fetch and where they listen is no business of a target's.
 const BUILD_TOOLS: &[&str] = &[
@@ -77,5 +80,27 @@ pub fn wishes(options: &Options, config: &Config) -> Result<LayerWishes, Failure
         let hint = Some("one port of the app has one port that stands for it".to_owned());
         return Err(config.wrong(LISTEN_PORTS, message, hint).into());
     }
-    Ok(LayerWishes { skipped, listen_ports })
+    Ok(LayerWishes { skipped, listen_ports, unix_streams: unix_streams(options, config)? })
+}
+
+/// Each of them a regular expression.
+fn unix_streams(options: &Options, config: &Config) -> Result<Vec<String>, Failure> {
+    let off = |key: &str| config.flag(key) == Some(false);
+    let found = config.get(UNIX_STREAMS).filter(|node| !node.is_null());
+    let (Some(node), false) = (found, options.no_outgoing) else { return Ok(Vec::new()) };
+    if off("feature.network") || off("feature.network.outgoing") {
+        return Ok(Vec::new());
+    }
+    let text = |node: &Node| node.text().map(str::to_owned);
+    let given: Vec<String> = match text(node) {
+        Some(one) => vec![one],
+        None => node.items().iter().filter_map(text).collect(),
+    };
+    if let Err(error) = RegexSet::new(&given) {
+        let message = format!("no regular expression: {}", error.to_string().replace('\n', " "));
+        let hint = "it is found anywhere in the name unless ^ and $ are there; what looks ahead or \
+                    behind (?=, ?<=) is not known";
+        return Err(config.wrong(UNIX_STREAMS, message, Some(hint.to_owned())).into());
+    }
+    Ok(given)
 }

@@ -10,8 +10,8 @@ use core::net::{IpAddr, SocketAddr};
 use mirrord_protocol::layer::{Reply, Request, Slot, Status, Transport, encode_address};
 
 use super::destination::{Destination, allow_mapped, own_socket};
-use super::{Call, Kernel, datagrams, transport};
-use crate::address::{Family, SockAddr, given, parse};
+use super::{Call, Kernel, datagrams, transport, unix};
+use crate::address::{self, Family, SockAddr, parse};
 use crate::page::{Outcome, Page, Presence, page, presence};
 use crate::proxy;
 use crate::settings::settings;
@@ -25,18 +25,19 @@ pub unsafe fn connect<K: Kernel>(kernel: K, arguments: [usize; 6]) -> Result<usi
     let [fd, address, len, ..] = arguments;
     let fd = fd as i32;
     // SAFETY: the caller's promise.
-    let given = unsafe { given(address, len) }.filter(|_| settings().is_some());
+    let bytes = unsafe { address::bytes(address, len) }.filter(|_| settings().is_some());
+    // SAFETY: the caller's promise.
+    let original = || unsafe { kernel.call(Call::Connect, arguments) };
+    if let Some(wanted) = bytes.and_then(|bytes| unix::wanted(fd, bytes)) {
+        return unix::connect(kernel, fd, wanted, original);
+    }
+    let given = bytes.and_then(parse);
     let wanted = given.and_then(|(family, address)| Some((family, address, transport(fd)?)));
     let Some((family, address, transport)) = wanted else {
-        // SAFETY: the caller's promise.
-        return unsafe { kernel.call(Call::Connect, arguments) };
+        return original();
     };
     let connecting = Connecting { kernel, fd, family, transport };
-    // SAFETY: the caller's promise.
-    match connecting.go(address, || unsafe { kernel.call(Call::Connect, arguments) }) {
-        Ok(()) => Ok(0),
-        Err(errno) => Err(errno),
-    }
+    connecting.go(address, original).map(|()| 0)
 }
 
 /// A socket that is to be connected.

@@ -4,7 +4,7 @@ use core::net::SocketAddr;
 
 use mirrord_protocol::layer::{Slot, Transport};
 
-use super::{Call, Kernel, seen, transport};
+use super::{Call, Kernel, seen, transport, unix};
 use crate::address::{Family, SockAddr, parse};
 use crate::page::{Page, page};
 use crate::settings::settings;
@@ -117,7 +117,9 @@ pub fn instead_of(
     bytes: &[u8],
     translate: impl FnOnce(&Page, SocketAddr) -> Option<SocketAddr>,
 ) -> Option<SockAddr> {
-    let (family, told): (Family, SocketAddr) = parse(bytes)?;
+    let Some((family, told)): Option<(Family, SocketAddr)> = parse(bytes) else {
+        return unix::instead(bytes);
+    };
     if !seen::may_be_ours(told) || settings().is_none() {
         return None;
     }

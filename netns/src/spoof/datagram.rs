@@ -135,7 +135,7 @@ fn octets(ip: IpAddr) -> Vec<u8> {
 }
 
 /// The sum of big-endian 16-bit words; an odd last byte counts as the upper half of a word.
-fn sum_words(bytes: &[u8]) -> u64 {
+pub(super) fn sum_words(bytes: &[u8]) -> u64 {
     let mut words = bytes.chunks_exact(2);
     let whole: u64 =
         words.by_ref().map(|word| u64::from(u16::from_be_bytes([word[0], word[1]]))).sum();

@@ -30,6 +30,24 @@ fn a_question_to_anywhere_arrives_and_its_answer_comes_back() {
 }
 
 #[test]
+fn a_connected_app_hears_that_nobody_is_there() {
+    in_sidecar(|_| {
+        let plane = apply(&plan());
+        let sender = UdpSender::open(MARK_TO_APP).unwrap();
+        let server = socket("8.8.8.8", 53);
+        let app = udp(socket("0.0.0.0", 0));
+        app.connect(server).unwrap();
+        app.send(b"question").unwrap();
+        let (datagram, _) = receive(&plane.udp()[0]);
+        for code in [libc::ENETUNREACH, libc::EHOSTUNREACH, libc::EPERM, libc::ECONNREFUSED] {
+            sender.refuse(datagram.to, datagram.from, code).unwrap();
+        }
+        let error = app.recv(&mut [0; 64]).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ECONNREFUSED), "the others are no final word");
+    });
+}
+
+#[test]
 fn an_app_that_holds_a_port_on_every_address_talks_to_that_port_elsewhere() {
     in_sidecar(|_| {
         let plane = apply(&plan());

@@ -9,6 +9,7 @@ use super::{
     OrigDst, Port, StreamId,
 };
 use crate::control::Protocol;
+use crate::unix::{UnixKind, UnixName};
 
 /// Why bytes are no frame; the tunnel that carried them ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -200,6 +201,11 @@ fn put_open(out: &mut BytesMut, open: &Open) {
             put_address(out, client.0);
             put_address(out, server.0);
         }
+        Open::ConnectUnix(kind, name) => {
+            let name = name.as_bytes();
+            out.put_slice(&[3, *kind as u8, u8::try_from(name.len()).unwrap_or_default()]);
+            out.put_slice(name);
+        }
     }
 }
 
@@ -212,6 +218,13 @@ fn get_open(input: &mut Bytes) -> Result<Open, DecodeError> {
             client: ClientAddr(get_address(input)?),
             server: OrigDst(get_address(input)?),
         }),
+        3 => {
+            let kind = UnixKind::of(get_u8(input)?).ok_or(DecodeError::Value("kind"))?;
+            let len = usize::from(get_u8(input)?);
+            let bytes = take(input, len)?;
+            let name = UnixName::new(&bytes).filter(|name| name.as_bytes().len() == bytes.len());
+            Ok(Open::ConnectUnix(kind, name.ok_or(DecodeError::Value("name"))?))
+        }
         _ => Err(DecodeError::Value("open")),
     }
 }

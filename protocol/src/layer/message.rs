@@ -3,6 +3,7 @@
 use core::net::SocketAddr;
 
 use super::{ADDRESS_LEN, KEY_LEN, Slot, Transport, decode_address, encode_address};
+use crate::unix::{UnixKind, UnixName};
 
 /// Bytes of every request.
 pub const REQUEST_LEN: usize = 320;
@@ -102,6 +103,15 @@ pub enum Request {
     /// Carries a program that is about to be executed and that no library can be loaded into. The
     /// reply carries the one to execute instead, or refuses.
     Exec,
+    /// Asks for a connection to a unix socket of the target; it is answered when that has answered.
+    /// The value of the reply is the number in the name to connect to:
+    /// [`super::unix_stand_in`].
+    Unix {
+        /// Of the process's socket.
+        kind: UnixKind,
+        /// Whom the app wants.
+        name: UnixName,
+    },
 }
 
 /// How a request was taken.
@@ -202,6 +212,11 @@ impl Request {
                 writer.put(name.as_bytes());
             }
             Self::Exec => writer.put(&[7]),
+            Self::Unix { kind, name } => {
+                let name = name.as_bytes();
+                writer.put(&[8, *kind as u8, u8::try_from(name.len()).unwrap_or_default()]);
+                writer.put(name);
+            }
         }
         writer.bytes
     }
@@ -237,6 +252,10 @@ impl Request {
                 Self::Query { class, kind, search, name: reader.name()? }
             }
             7 => Self::Exec,
+            8 => {
+                let kind = UnixKind::of(reader.byte()?).ok_or(DecodeError)?;
+                Self::Unix { kind, name: reader.unix_name()? }
+            }
             _ => return Err(DecodeError),
         };
         Ok((key, request))
@@ -335,6 +354,12 @@ impl Reader<'_> {
         let len = usize::from(self.byte()?);
         self.0.get(..len).and_then(Name::new).ok_or(DecodeError)
     }
+
+    fn unix_name(&mut self) -> Result<UnixName, DecodeError> {
+        let len = usize::from(self.byte()?);
+        let name = self.0.get(..len).and_then(UnixName::new).ok_or(DecodeError)?;
+        if name.as_bytes().len() == len { Ok(name) } else { Err(DecodeError) }
+    }
 }
 
 const _: () = assert!(BODY + 7 + MAX_NAME <= REQUEST_LEN && KIND < BODY);
@@ -350,6 +375,11 @@ mod tests {
     fn name() -> impl Strategy<Value = Name> {
         prop::collection::vec(any::<u8>(), 1..=MAX_NAME)
             .prop_map(|bytes| Name::new(&bytes).expect("a length that fits"))
+    }
+
+    fn unix_name() -> impl Strategy<Value = UnixName> {
+        prop::collection::vec(any::<u8>(), 1..=crate::unix::MAX_UNIX_NAME)
+            .prop_map(|bytes| UnixName::new(&bytes).expect("a name"))
     }
 
     fn address() -> impl Strategy<Value = SocketAddr> {
@@ -379,6 +409,8 @@ mod tests {
                 |(name, class, kind, search)| Request::Query { name, class, kind, search }
             ),
             Just(Request::Exec),
+            (prop_oneof![Just(UnixKind::Stream), Just(UnixKind::Packets)], unix_name())
+                .prop_map(|(kind, name)| Request::Unix { kind, name }),
         ]
     }
 

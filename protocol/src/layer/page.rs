@@ -7,11 +7,18 @@
 use core::net::SocketAddr;
 
 use super::{ADDRESS_LEN, SLOTS, Slot, Transport, encode_address};
+use crate::unix::MAX_UNIX_NAME;
 
 /// At offset 0: what the memory begins with, and its version.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"mirrord\x01");
 /// The port of every slot that stands for a remote address of datagrams; 2 bytes, 0 if unknown.
 pub const DATAGRAMS: usize = 8;
+/// What concerns the layer: 1 byte, of these.
+pub const CONCERNS: usize = 10;
+/// Connections to unix sockets are asked about.
+pub const CONCERNS_UNIX: u8 = 1;
+/// Nothing else is: the kernel redirects.
+pub const CONCERNS_ONLY_UNIX: u8 = 2;
 /// The target's host name, NUL-terminated; empty if the machine's own is to be seen.
 pub const HOSTNAME: usize = 16;
 /// Bytes of the host name with its NUL: HOST_NAME_MAX + 1.
@@ -38,8 +45,16 @@ const INDEX: usize = SLOT_TABLE + SLOTS as usize * SLOT_LEN;
 pub const INDEX_LEN: u32 = 1 << 16;
 /// How many entries from its hash on an address may stand.
 pub const INDEX_PROBES: u32 = 8;
+/// Unix sockets of the target that the app has connected to: the length of a name, and the name.
+const UNIX: usize = INDEX + INDEX_LEN as usize * 4;
+/// Bytes of such an entry.
+pub const UNIX_LEN: usize = 112;
+/// Such entries.
+pub const UNIX_NAMES: u32 = 1 << UNIX_BITS;
+/// Bits of the number in a [`super::unix_stand_in`] that are an entry's number: the lowest.
+pub const UNIX_BITS: u32 = 12;
 /// Bytes of the whole.
-pub const LEN: usize = INDEX + INDEX_LEN as usize * 4;
+pub const LEN: usize = UNIX + UNIX_NAMES as usize * UNIX_LEN;
 
 /// A connection that was not decided yet.
 pub const PENDING: u32 = 0;
@@ -78,6 +93,11 @@ pub const fn index(entry: u32) -> usize {
     INDEX + (entry % INDEX_LEN) as usize * 4
 }
 
+/// Where the name of a unix socket of the target is; [`UNIX_LEN`] bytes.
+pub const fn unix(number: u32) -> usize {
+    UNIX + (number % UNIX_NAMES) as usize * UNIX_LEN
+}
+
 /// Where in the index an address is looked for first (FNV-1a, 32 bits).
 pub fn hash(address: SocketAddr) -> u32 {
     encode_address(Some(address))
@@ -86,6 +106,7 @@ pub fn hash(address: SocketAddr) -> u32 {
 }
 
 const _: () = {
+    assert!(UNIX_LEN > MAX_UNIX_NAME && HOSTNAME > CONCERNS);
     assert!(SKIPPED >= HOSTNAME + HOSTNAME_LEN);
     assert!(SLOT_REMOTE + ADDRESS_LEN <= SLOT_LOCAL && SLOT_LOCAL + ADDRESS_LEN <= SLOT_LEN);
     assert!(SLOT_TABLE.is_multiple_of(SLOT_LEN) && INDEX.is_multiple_of(4));

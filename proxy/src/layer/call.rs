@@ -15,6 +15,7 @@ use rustix::net::{
 };
 use tokio::io::{AsyncReadExt, Interest};
 use tokio::net::UnixStream;
+use tokio::net::unix::UCred;
 
 /// Who does not read the answer is not waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -130,6 +131,11 @@ impl Call {
             return Err(CallError::Stranger);
         }
         Ok(Self { request, descriptor, socket })
+    }
+
+    /// Which process asks.
+    pub(crate) fn asker(&self) -> io::Result<UCred> {
+        self.socket.peer_cred()
     }
 
     /// Answers, and closes the connection.

@@ -13,7 +13,7 @@ use mirrord_protocol::control::Protocol;
 use mirrord_protocol::frame::{Errno, Open, OrigDst};
 use mirrord_protocol::layer::{Slot, Transport};
 use mirrord_tunnel::datagrams::Readiness;
-use mirrord_tunnel::or_pause;
+use mirrord_tunnel::{OpenError, or_pause};
 use tokio::net::UdpSocket;
 use tracing::debug;
 
@@ -29,6 +29,8 @@ use socket::SlotSocket;
 
 /// So many may be remembered; what comes from others is lost.
 const MOST: usize = 1 << 16;
+/// A target is asked for so long whether a way leads there.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// How often silent flows are looked for.
 const PERIOD: Duration = Duration::from_secs(5);
 
@@ -64,14 +66,30 @@ impl Datagrams {
         Ok(Rc::new(Self { base, resolver, socket, peers, flows: RefCell::default() }))
     }
 
-    /// The stand-in of a remote address.
-    pub(super) fn peer(&self, remote: SocketAddr) -> Answer {
+    /// The stand-in of a remote address; one that is new must be somewhere.
+    pub(super) async fn peer(&self, remote: SocketAddr) -> Answer {
         if !self.base.takes(Transport::Udp, remote) {
             return Answer::direct();
+        }
+        let is_new = !self.base.asks(remote) && !self.peers.borrow().knows(remote);
+        if is_new && let Err(errno) = self.route(remote).await {
+            return Answer::refused(errno.0);
         }
         match self.peers.borrow_mut().slot(&self.base, remote) {
             Ok(slot) => Answer::done(slot.0).at(self.socket.port()),
             Err(errno) => Answer::refused(errno.0),
+        }
+    }
+
+    /// Has the agent connect a socket to an address, which sends nothing. Without an answer, there
+    /// may be a way.
+    async fn route(&self, remote: SocketAddr) -> Result<(), Errno> {
+        let Some(tunnel) = self.base.link.tunnel_now() else { return Ok(()) };
+        let to = OrigDst(self.base.remote(remote));
+        let stream = tunnel.open(Open::Connect(Protocol::Udp, to));
+        match tokio::time::timeout(PATIENCE, stream.connected()).await {
+            Ok(Err(OpenError::Refused(errno))) => Err(errno),
+            _ => Ok(()),
         }
     }
 

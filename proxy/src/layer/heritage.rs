@@ -12,7 +12,7 @@ use mirrord_protocol::control::{LayerConfig, PlaneKind, ProxyConfig};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use serde_json::Value;
 
-use super::memory;
+use super::{Provision, memory};
 
 /// Beside the fields of [`ProxyConfig`]: the numbers of both descriptors.
 const FIELD: &str = "inherited";
@@ -25,15 +25,25 @@ pub(crate) struct Heritage {
 }
 
 impl Heritage {
-    /// Makes what a session needs; nothing if the kernel is its plane.
+    /// Makes what a session needs; nothing if the kernel does everything.
     pub(crate) fn of(config: &ProxyConfig) -> io::Result<Option<Self>> {
         match &config.plane {
-            PlaneKind::Netns => Ok(None),
-            PlaneKind::Layer(config) => Self::make(config).map(Some),
+            PlaneKind::Netns(None) => Ok(None),
+            PlaneKind::Netns(Some(config)) | PlaneKind::Layer(config) => {
+                Self::make(config).map(Some)
+            }
         }
     }
 
-    pub(super) fn make(config: &LayerConfig) -> io::Result<Self> {
+    /// What a worker was born with, or new.
+    pub(super) fn of_worker(provision: &Provision, config: &LayerConfig) -> io::Result<Self> {
+        match &provision.heritage {
+            Some(heritage) => heritage.share(),
+            None => Self::make(config),
+        }
+    }
+
+    fn make(config: &LayerConfig) -> io::Result<Self> {
         let name = SocketAddr::from_abstract_name(&config.socket)?;
         let listener = UnixListener::bind_addr(&name)?;
         listener.set_nonblocking(true)?;
@@ -62,7 +72,7 @@ impl Heritage {
     }
 
     /// Another hold on the same.
-    pub(super) fn share(&self) -> io::Result<Self> {
+    fn share(&self) -> io::Result<Self> {
         Ok(Self { memory: self.memory.try_clone()?, listener: self.listener.try_clone()? })
     }
 }
@@ -86,6 +96,7 @@ mod tests {
             owns_etc: false,
             skipped: Vec::new(),
             listen_ports: Vec::new(),
+            unix_streams: Vec::new(),
         };
         let made = Heritage::make(&config).unwrap();
         assert!(Heritage::make(&config).is_err(), "the name is taken");

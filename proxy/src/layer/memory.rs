@@ -1,5 +1,6 @@
 //! The memory that every process of the session maps to read: [`mirrord_protocol::layer::page`].
 
+use std::collections::HashMap;
 use std::ffi::CString;
 use std::fs::{File, Permissions};
 use std::io;
@@ -8,10 +9,13 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 
 use mirrord_protocol::layer::{ADDRESS_LEN, Slot, Transport, encode_address, page};
+use mirrord_protocol::unix::UnixName;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::libc;
 use nix::sys::memfd::{MFdFlags, memfd_create};
+
+use super::call::Answer;
 
 const NAME: &str = "mirrord-layer";
 
@@ -49,6 +53,40 @@ impl Memory {
     /// A descriptor that can be read alone.
     pub(crate) fn share(&self) -> io::Result<OwnedFd> {
         File::open(format!("/proc/self/fd/{}", self.0.as_raw_fd())).map(OwnedFd::from)
+    }
+
+    /// The same, for a process that has asked for it.
+    pub(crate) fn handed_out(&self) -> Answer {
+        match self.share() {
+            Ok(memory) => Answer::done(0).with(memory),
+            Err(error) => Answer::failed(&error),
+        }
+    }
+
+    /// Sets what concerns the layer: see [`page::CONCERNS`].
+    pub(crate) fn set_concerns(&self, concerns: u8) -> Result<(), MemoryError> {
+        self.write(page::CONCERNS, &[concerns])
+    }
+
+    /// Says which unix socket of the target a number stands for.
+    pub(crate) fn set_unix_name(&self, number: u32, name: &UnixName) -> Result<(), MemoryError> {
+        let name = name.as_bytes();
+        let mut entry = vec![u8::try_from(name.len()).unwrap_or_default()];
+        entry.extend_from_slice(name);
+        self.write(page::unix(number), &entry)
+    }
+
+    /// Those of all numbers, which are counted from 0.
+    pub(crate) fn unix_names(&self) -> io::Result<HashMap<UnixName, u32>> {
+        let mut names = HashMap::new();
+        for number in 0..page::UNIX_NAMES {
+            let mut entry = [0; page::UNIX_LEN];
+            self.0.read_exact_at(&mut entry, page::unix(number) as u64)?;
+            let name = entry.get(1..=usize::from(entry[0])).and_then(UnixName::new);
+            let Some(name) = name else { break };
+            names.insert(name, number);
+        }
+        Ok(names)
     }
 
     /// Sets the host name that the app sees; none: the machine's own.

@@ -49,6 +49,11 @@ impl Peers {
         self.by_address.insert(remote, Peer { lease, used: Instant::now() });
     }
 
+    /// Whether an address has a slot.
+    pub(super) fn knows(&self, remote: SocketAddr) -> bool {
+        self.by_address.contains_key(&remote)
+    }
+
     /// The slot of an address, a new one if need be.
     pub(super) fn slot(&mut self, base: &Base, remote: SocketAddr) -> Result<Slot, Errno> {
         if let Some(peer) = self.by_address.get_mut(&remote) {

@@ -13,7 +13,6 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::task::{JoinError, JoinSet};
 use tracing::debug;
 
-use super::Layer;
 use super::call::{Call, CallError};
 
 /// So many processes may be about to ask; others wait in the socket's queue.
@@ -24,6 +23,12 @@ const MOST_STRANGERS: usize = 64;
 const MOST_ASKED: usize = 8192;
 /// Who connects and then says nothing is turned away.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Who answers the processes of a session.
+pub(crate) trait Answers: 'static {
+    /// Answers one question.
+    async fn answer(&self, call: Call) -> Result<(), CallError>;
+}
 
 /// The layer's end of the session.
 #[derive(Debug)]
@@ -52,7 +57,7 @@ impl Server {
     }
 
     /// Answers as long as the process lives.
-    pub(crate) async fn run(mut self, layer: Rc<Layer>) -> anyhow::Error {
+    pub(crate) async fn run(mut self, layer: Rc<impl Answers>) -> anyhow::Error {
         loop {
             let room = self.silent.len() < MOST_SILENT && self.asked.len() < MOST_ASKED;
             tokio::select! {
@@ -90,7 +95,11 @@ impl Server {
         process.is_ok_and(|user| user == self.user || user.is_root())
     }
 
-    fn heard(&mut self, came: Result<Result<Call, CallError>, JoinError>, layer: &Rc<Layer>) {
+    fn heard(
+        &mut self,
+        came: Result<Result<Call, CallError>, JoinError>,
+        layer: &Rc<impl Answers>,
+    ) {
         match came {
             Ok(Ok(call)) => {
                 let layer = layer.clone();

@@ -187,7 +187,7 @@ fn config(targets: u16) -> ProxyConfig {
         token: token(),
         agents: Agents::Handed(targets),
         folder: SHARED_FOLDER.into(),
-        plane: PlaneKind::Netns,
+        plane: PlaneKind::Netns(None),
         incoming: Incoming { mode: IncomingMode::Steal, ports: vec![], ignore_ports: vec![] },
         outgoing_tcp: true,
         outgoing_udp: true,

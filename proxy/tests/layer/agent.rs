@@ -9,9 +9,10 @@ use mirrord_protocol::control::Protocol;
 use mirrord_protocol::frame::{
     ClientAddr, Delivery, Description, Errno, Frame, Open, OrigDst, Port,
 };
+use mirrord_protocol::unix::{UnixKind, UnixName};
 use mirrord_tunnel::{Answers, Events, HandedPipe, Role, Stream, Tunnel, TunnelError, accept};
 use nix::libc;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::process::Child;
 use tokio::task::{JoinHandle, spawn_local};
 
@@ -93,7 +94,11 @@ impl Agent {
 
 impl Events for Doing {
     fn opened(&self, stream: Stream, open: Open) {
-        let Open::Connect(protocol, OrigDst(to)) = open else { panic!("{open:?}") };
+        let (protocol, to) = match open {
+            Open::Connect(protocol, OrigDst(to)) => (protocol, to),
+            Open::ConnectUnix(kind, name) => return reach_unix(stream, kind, name),
+            other => panic!("{other:?}"),
+        };
         let IpAddr::V4(ip) = to.ip() else { return stream.refuse(Errno(libc::ENETUNREACH)) };
         match (protocol, ip) {
             (_, BLACK_HOLE) => self.waiting.borrow_mut().push(stream),
@@ -144,6 +149,23 @@ impl Doing {
         });
         spawn_local(async move { stream.broken().await });
     }
+}
+
+/// Those that end with `echo` or `named` send back what comes; `deaf` is the name of one that nobody
+/// serves.
+fn reach_unix(stream: Stream, kind: UnixKind, name: UnixName) {
+    let name = String::from_utf8_lossy(name.as_bytes()).into_owned();
+    if !name.ends_with("echo") && !name.ends_with("named") {
+        let is_there = name.ends_with("deaf");
+        return stream.refuse(Errno(if is_there { libc::ECONNREFUSED } else { libc::ENOENT }));
+    }
+    let (near, mut far) = UnixStream::pair().unwrap();
+    stream.accept();
+    spawn_local(stream.relay_unix(kind, near));
+    spawn_local(async move {
+        let (mut read, mut write) = far.split();
+        let _ = tokio::io::copy(&mut read, &mut write).await;
+    });
 }
 
 async fn reach(stream: Stream, port: u16) {

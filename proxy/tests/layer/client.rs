@@ -158,6 +158,11 @@ impl Page {
         bytes.split(|byte| *byte == 0).next().unwrap().to_vec()
     }
 
+    pub fn unix_name(&self, number: u32) -> Vec<u8> {
+        let entry: [u8; page::UNIX_LEN] = self.bytes(page::unix(number));
+        entry[1..=usize::from(entry[0])].to_vec()
+    }
+
     pub fn failure(&self, slot: Slot) -> Option<i32> {
         let outcome = u32::from_le_bytes(self.bytes(page::outcome(slot)));
         outcome.checked_sub(page::FAILED).map(|errno| i32::try_from(errno).unwrap())

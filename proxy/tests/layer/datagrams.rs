@@ -9,7 +9,7 @@ use mirrord_protocol::control::Protocol;
 use mirrord_protocol::layer::{Slot, Status};
 use socket2::{Domain, Socket, Type};
 
-use crate::agent::{REACHABLE, TARGET};
+use crate::agent::{REACHABLE, REFUSING, TARGET};
 use crate::client::udp;
 use crate::{app, on_one_thread, ready, until};
 
@@ -35,6 +35,20 @@ fn datagrams_go_to_a_remote_address_and_their_answers_come_from_it() {
                 connected.send(&vec![8; len]).unwrap();
                 assert_eq!(connected.recv(&mut buffer).unwrap(), len);
             }
+        })
+        .await;
+    });
+}
+
+#[test]
+fn an_address_to_which_no_way_leads_has_no_stand_in() {
+    on_one_thread(async {
+        let (session, _agent) = ready().await;
+        let client = session.app.clone();
+        app(move || {
+            let port = u16::try_from(nix::libc::ENETUNREACH).unwrap();
+            let refused = client.peer((REFUSING, port).into());
+            assert_eq!(refused, Err(nix::libc::ENETUNREACH));
         })
         .await;
     });

@@ -12,6 +12,7 @@ mod names;
 mod preloaded;
 mod robust;
 mod session;
+mod unix;
 
 use std::future::Future;
 use std::time::{Duration, Instant};

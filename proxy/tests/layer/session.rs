@@ -155,13 +155,14 @@ fn config(
         owns_etc: false,
         skipped: vec!["git".into()],
         listen_ports: vec![],
+        unix_streams: vec![],
     };
     let mut config = ProxyConfig {
         session: "test".into(),
         token: token(),
         agents: Agents::Handed(1),
         folder: folder.path().to_str().unwrap().into(),
-        plane: PlaneKind::Netns,
+        plane: PlaneKind::Netns(None),
         incoming: Incoming { mode: IncomingMode::Steal, ports: vec![], ignore_ports: vec![] },
         outgoing_tcp: true,
         outgoing_udp: true,

@@ -200,6 +200,11 @@ pub const ELSEWHERE: &[(&str, &str, &str)] = &[
         "a_listen_port_is_the_one_that_the_kernel_sees",
     ),
     (
+        "feature.network.outgoing.unix_streams",
+        include_str!("../layer/unix.rs"),
+        "a_process_gets_to_the_targets_unix_sockets",
+    ),
+    (
         "agent.exclude_probes",
         include_str!("../cluster/incoming.rs"),
         "a_steal_answers_the_kubelets_probes_unless_they_are_left_out",

@@ -10,3 +10,4 @@ mod processes;
 mod servers;
 mod stage;
 mod threads;
+mod unix;

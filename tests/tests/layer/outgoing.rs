@@ -57,10 +57,8 @@ fn as_at_the_target(test: &str, words: &[&str], addresses: &[String]) -> Result<
     Ok(())
 }
 
-/// Whether a datagram has a route is known at the target alone.
 fn sorted(text: &str) -> Vec<String> {
-    let routed = |line: &&str| !(line.contains("198.51.100.7") && line.contains("datagram"));
-    let mut lines: Vec<_> = text.lines().filter(routed).map(str::to_owned).collect();
+    let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
     lines.sort();
     lines
 }

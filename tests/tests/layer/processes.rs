@@ -194,6 +194,26 @@ fn closed_standard_descriptors_stay_closed() -> Result<()> {
 }
 
 #[test]
+fn a_program_that_is_started_through_the_loader_is_hooked() -> Result<()> {
+    const LOADER: &str = "/lib64/ld-linux-x86-64.so.2";
+    let Some(lab) = Lab::open("ld.so PROGRAM")? else {
+        return Ok(());
+    };
+    if !std::path::Path::new(LOADER).exists() {
+        return skip::missing("ld.so PROGRAM", LOADER);
+    }
+    let (scene, words) = scene(&lab)?;
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let direct = [&[LOADER], &words[..]].concat();
+    let line = direct.join(" ");
+    for words in [&direct[..], &["sh", "-c", &line]] {
+        let done = scene.exec().with(["--no-incoming"]).finish(words)?;
+        ensure!(seen(&done.stdout)? == scene.address, "{done:?}");
+    }
+    Ok(())
+}
+
+#[test]
 fn a_setuid_program_runs_as_if_there_were_no_layer() -> Result<()> {
     let Some(lab) = Lab::open("setuid")? else {
         return Ok(());

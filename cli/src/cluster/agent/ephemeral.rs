@@ -236,19 +236,18 @@ fn container(order: &Order<'_>, target: &TargetPod, site: &Site, name: &str, ima
         "stdin": true,
         "stdinOnce": true,
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        "securityContext": if order.bare { bare(target) } else { privileges() },
+        "securityContext": if order.bare { bare(target) } else { privileges(order) },
     })
 }
 
-fn privileges() -> Value {
+fn privileges(order: &Order<'_>) -> Value {
+    let mut capabilities = vec!["SYS_PTRACE", "DAC_READ_SEARCH", "NET_ADMIN", "NET_RAW", "BPF"];
+    capabilities.extend(order.unix_sockets.then_some("DAC_OVERRIDE"));
     json!({
         "runAsUser": 0,
         "runAsGroup": 0,
         "runAsNonRoot": false,
-        "capabilities": {
-            "drop": ["ALL"],
-            "add": ["SYS_PTRACE", "DAC_READ_SEARCH", "NET_ADMIN", "NET_RAW", "BPF"],
-        },
+        "capabilities": { "drop": ["ALL"], "add": capabilities },
     })
 }
 

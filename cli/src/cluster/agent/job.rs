@@ -204,18 +204,20 @@ fn container(order: &Order<'_>, image: &str, beside: bool) -> Value {
         "workingDir": "/",
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "resources": order.settings.resources.clone().unwrap_or(default_resources),
-        "securityContext": if beside { privileges() } else { none() },
+        "securityContext": if beside { privileges(order) } else { none() },
         "volumeMounts": [{ "name": STARTER, "mountPath": STARTER_FOLDER, "readOnly": true }],
     })
 }
 
-fn privileges() -> Value {
+fn privileges(order: &Order<'_>) -> Value {
+    let unix_sockets = order.unix_sockets.then_some("DAC_OVERRIDE");
+    let capabilities: Vec<&str> = CAPABILITIES.iter().copied().chain(unix_sockets).collect();
     json!({
         "runAsUser": 0,
         "runAsGroup": 0,
         "runAsNonRoot": false,
         "readOnlyRootFilesystem": true,
-        "capabilities": { "drop": ["ALL"], "add": CAPABILITIES },
+        "capabilities": { "drop": ["ALL"], "add": capabilities },
         "seccompProfile": { "type": "RuntimeDefault" },
         "appArmorProfile": { "type": "Unconfined" },
     })

@@ -228,7 +228,14 @@ pub const KEYS: &[Key] = &[
         &["true"],
         "`false`: loopback is the target's; it is always the app's own",
     ),
-    undone("feature.network.outgoing.unix_streams", &[Text, Texts], "unix sockets of the target"),
+    done(
+        "feature.network.outgoing.unix_streams",
+        &[Text, Texts],
+        "",
+        "none",
+        "unix sockets that are the target's: a regular expression, or a list, that is found in the \
+         path, or in the abstract name with or without an `@` before it",
+    ),
     done(
         "feature.network.dns",
         &[Flag, Object],

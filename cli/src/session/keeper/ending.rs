@@ -11,7 +11,6 @@ use crate::failure::Failure;
 use crate::session::bring_up::Session;
 use crate::session::events::{Event, millis};
 use crate::session::plan::Command;
-use crate::session::plane::Plane;
 use crate::session::remote;
 
 /// How long sidecar and agent may take to leave when told to.
@@ -94,7 +93,7 @@ impl Keeper<'_> {
             Some(engine) if !left || stopped.is_err() => {
                 clean::clean(engine, &self.plan.session).await?;
             }
-            Some(engine) if self.plan.plane == Plane::Layer => {
+            Some(engine) if self.plan.plane.loads_layer(&self.plan.layer) => {
                 clean::remove_volumes(engine, &self.plan.session).await?;
             }
             _ => {}

@@ -282,6 +282,7 @@ impl Agents {
             place: post.clone(),
             mode,
             bare,
+            unix_sockets: self.plan.unix_sockets(),
             token: &self.token,
             program: &self.program,
             config: self.plan.agent_remote(&self.token, node),

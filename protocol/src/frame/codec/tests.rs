@@ -58,6 +58,10 @@ fn frame() -> impl Strategy<Value = Frame> {
                 },
             )
         }),
+        (stream(), prop_oneof![Just(UnixKind::Stream), Just(UnixKind::Packets)], blob(108))
+            .prop_filter_map("a name", |(s, kind, name)| {
+                Some(Frame::Open(s, Open::ConnectUnix(kind, UnixName::new(&name)?)))
+            }),
         stream().prop_map(Frame::Opened),
         (stream(), 1..4096).prop_map(|(s, e)| Frame::Refused(s, Errno(e))),
         (stream(), any::<u64>(), blob(3000)).prop_map(|(s, o, b)| Frame::Data(s, o, b)),
