@@ -219,11 +219,6 @@ pub fn is_active() -> bool {
     page().is_some()
 }
 
-/// Whether this program is left alone by its name.
-pub fn is_skipped() -> bool {
-    settings().is_some() && matches!(presence(), Presence::Absent)
-}
-
 #[cold]
 fn map() -> Result<*mut u8, Errno> {
     let answer = proxy::ask(&Request::Map, None, &mut [])?;

@@ -250,7 +250,7 @@ impl Told {
 }
 
 /// The file of a detached session.
-pub fn log_path(folder: &Path, session: &str) -> PathBuf {
+fn log_path(folder: &Path, session: &str) -> PathBuf {
     folder.join(format!("{session}.log"))
 }
 
