@@ -359,9 +359,11 @@ pub fn is_run_front(words: &[OsString]) -> bool {
         .is_some_and(|word| fronts.contains(&word))
 }
 
-/// Prints a completion script.
-pub fn complete(shell: clap_complete::Shell) {
-    clap_complete::generate(shell, &mut Cli::command(), "mirrord", &mut std::io::stdout());
+/// A completion script.
+pub fn completions(shell: clap_complete::Shell) -> String {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "mirrord", &mut script);
+    String::from_utf8_lossy(&script).into_owned()
 }
 
 #[cfg(test)]

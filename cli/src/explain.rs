@@ -67,14 +67,11 @@ impl Explanation {
         self.refused.as_ref()
     }
 
-    /// Prints it.
-    pub fn print(&self, output: Output) {
+    /// What is printed of it.
+    pub fn text(&self, output: Output) -> String {
         match output {
-            Output::Text => print!("{self}"),
-            Output::Json => match serde_json::to_string_pretty(self) {
-                Ok(json) => println!("{json}"),
-                Err(error) => eprintln!("error: {error}"),
-            },
+            Output::Text => self.to_string(),
+            Output::Json => format!("{:#}\n", serde_json::json!(self)),
         }
     }
 

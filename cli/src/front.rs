@@ -35,7 +35,7 @@ use crate::failure::Failure;
 use crate::progress::Progress;
 use crate::session::events::Event;
 use crate::session::plan::Command;
-use crate::session::plane::Plane;
+use crate::session::plane::{Plane, PlaneArg};
 use crate::session::{Plan, SessionId, here, remote};
 use crate::settings::Settings;
 
@@ -81,6 +81,12 @@ pub fn run_process(
     words: &[OsString],
     progress: &mut Progress,
 ) -> Result<u8, Refusal> {
+    if settings.plane == PlaneArg::Netns {
+        let failure =
+            Failure::new("the kernel cannot redirect the network of a process of this machine")
+                .hint("leave --plane netns out, or use 'mirrord docker run'");
+        return Err((failure, exit::MISUSE));
+    }
     let prepared = Prepared::Process(process::Prepared::new(words)?);
     let run = || {
         let session = SessionId::random().map_err(cannot)?;

@@ -1,6 +1,5 @@
 //! `mirrord ls`: what can be a target.
 
-use std::io::Write;
 use std::str::FromStr;
 
 use bollard::query_parameters::ListContainersOptionsBuilder;
@@ -160,7 +159,10 @@ pub fn run(args: &ListArgs, options: &Options, progress: &mut Progress) -> Resul
     });
     let named = args.all_namespaces || namespace.is_some() || access.context.is_some();
     let rows = gather(docker, cluster, named, progress)?;
-    print(&rows, args.output).map_err(|error| Failure::caused_by("cannot write the list", &error))
+    let text = text(&rows, args.output);
+    crate::output::write(
+        &text.map_err(|error| Failure::caused_by("cannot write the list", &error))?,
+    )
 }
 
 impl ListArgs {
@@ -289,17 +291,13 @@ async fn workloads(
     Ok(Found { rows, warnings: warnings.collect(), absent: None })
 }
 
-fn print(rows: &[Row], output: Output) -> std::io::Result<()> {
+fn text(rows: &[Row], output: Output) -> serde_json::Result<String> {
     let text = match output {
         Output::Table => table(rows),
         Output::Json => serde_json::to_string_pretty(rows)? + "\n",
         Output::Name => rows.iter().map(|row| format!("{}/{}\n", row.kind, row.name)).collect(),
     };
-    match std::io::stdout().lock().write_all(text.as_bytes()) {
-        // Whoever reads has read enough.
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        written => written,
-    }
+    Ok(text)
 }
 
 fn table(rows: &[Row]) -> String {

@@ -21,6 +21,7 @@ mod failure;
 mod front;
 mod layer;
 mod list;
+mod output;
 mod plugin;
 mod program;
 mod progress;
@@ -83,11 +84,8 @@ fn obey(words: &[OsString], globals: Option<Vec<OsString>>) -> ExitCode {
         Command::Status(args) => status(&cli.options, &args),
         Command::Stop(args) => stop(&cli.options, &args),
         Command::Doctor(args) => doctor(&cli.options, &args),
-        Command::VerifyConfig { file } => verify_config(&file),
-        Command::Completions { shell } => {
-            args::complete(shell);
-            ExitCode::SUCCESS
-        }
+        Command::VerifyConfig { file } => verify_config(&cli.options, &file),
+        Command::Completions { shell } => print(&cli.options, &args::completions(shell), 0),
         Command::Exec { options, words } => exec(&options.over(&cli.options), &words),
         Command::Proxy { pipe: Some(target), container, folder, .. } => {
             mirrord_proxy::run_pipe(target, container, &folder)
@@ -101,10 +99,20 @@ fn obey(words: &[OsString], globals: Option<Vec<OsString>>) -> ExitCode {
     }
 }
 
-fn verify_config(file: &Path) -> ExitCode {
+fn verify_config(options: &Options, file: &Path) -> ExitCode {
     let verdict = Verdict::of(file);
-    println!("{verdict}");
-    ExitCode::from(if verdict.is_good() { 0 } else { exit::FAILED })
+    print(options, &format!("{verdict}\n"), if verdict.is_good() { 0 } else { exit::FAILED })
+}
+
+/// Writes data to standard output; the code is the given one, if it could be.
+fn print(options: &Options, text: &str, code: u8) -> ExitCode {
+    match output::write(text) {
+        Ok(()) => ExitCode::from(code),
+        Err(failure) => {
+            Progress::new(Voice::of(options)).failure(&failure);
+            ExitCode::from(exit::FAILED)
+        }
+    }
 }
 
 fn misuse(words: &[OsString], error: &clap::Error) -> ExitCode {
@@ -163,14 +171,12 @@ fn container(before: &Options, behind: &Options, words: &[OsString]) -> ExitCode
 
 /// Prints a plan; the code is that of its refusal, if it is one.
 fn explain_line(options: &Options, plan: &Explanation, refused: u8) -> ExitCode {
-    plan.print(options.output.unwrap_or_default());
-    match plan.refused() {
-        None => ExitCode::SUCCESS,
-        Some(failure) => {
-            Progress::new(Voice::of(options)).failure(failure);
-            ExitCode::from(refused)
-        }
+    let code = plan.refused().map_or(0, |_| refused);
+    let printed = print(options, &plan.text(options.output.unwrap_or_default()), code);
+    if let Some(failure) = plan.refused() {
+        Progress::new(Voice::of(options)).failure(failure);
     }
+    printed
 }
 
 fn exec(options: &Options, words: &[OsString]) -> ExitCode {

@@ -8,13 +8,12 @@
 mod gather;
 mod table;
 
-use std::io::Write;
-
 use clap::Args;
 
 use self::gather::{Keeper, Session};
 use crate::failure::{Failure, nearest};
 use crate::list::Output;
+use crate::output::write;
 use crate::progress::Progress;
 use crate::session::desk::{self, Request};
 use crate::session::record::Status;
@@ -153,14 +152,6 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 
 fn cannot(error: impl std::error::Error) -> Failure {
     Failure::caused_by("cannot tell the sessions", &error)
-}
-
-fn write(text: &str) -> Result<(), Failure> {
-    match std::io::stdout().lock().write_all(text.as_bytes()) {
-        // Whoever reads has read enough.
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        written => written.map_err(cannot),
-    }
 }
 
 #[cfg(test)]

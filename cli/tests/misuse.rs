@@ -116,3 +116,37 @@ fn the_version_is_data() {
     mirrord 0.1.0
     "#);
 }
+
+#[test]
+fn a_process_has_no_plane_of_the_kernels() {
+    assert_snapshot!(told("exec -t container/a --plane netns -- true"), @r#"
+    exit 2
+    --- stderr
+    mirrord: error: the kernel cannot redirect the network of a process of this machine
+    hint: leave --plane netns out, or use 'mirrord docker run'
+    "#);
+}
+
+/// The exit code and the words of a command whose data goes to `out`.
+fn told_to(line: &str, out: impl Into<std::process::Stdio>) -> (Option<i32>, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_mirrord"))
+        .args(line.split_whitespace())
+        .env_clear()
+        .stdout(out)
+        .output()
+        .expect("mirrord starts");
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[test]
+fn data_that_nobody_reads_is_no_failure_and_data_that_cannot_be_written_is() {
+    for line in ["completions bash", "--explain exec -- true"] {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        assert_eq!(told_to(line, writer), (Some(0), String::new()), "{line}");
+        let full = std::fs::File::create("/dev/full").expect("a device");
+        let (code, words) = told_to(line, full);
+        assert_eq!(code, Some(1), "{line}: {words}");
+        assert!(words.starts_with("mirrord: error: cannot write to standard output\n"), "{words}");
+    }
+}

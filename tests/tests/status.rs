@@ -88,6 +88,50 @@ fn an_app_is_stopped_with_its_own_signal_and_in_its_own_time() -> Result<()> {
 }
 
 #[test]
+fn a_session_that_is_stopped_while_its_container_starts_leaves_none_running() -> Result<()> {
+    let Some(lab) = Lab::open("mirrord stop while a container starts")? else {
+        return Ok(());
+    };
+    let scene = Scene::open(&lab)?;
+    let background = Background::new(&lab)?;
+    let name = lab.name("early");
+    std::thread::scope(|scope| {
+        let run = scope.spawn(|| {
+            background.run(scene.mirrord().with(["--no-incoming"]), "early", PROBE, &["wait"])
+        });
+        let session = wait::until("a session", || {
+            let mut all = background.status()?;
+            Ok(all.pop().and_then(|row| row["session"].as_str().map(str::to_owned)))
+        })?;
+        let stopped = background.mirrord(&["stop", &session])?;
+        assert_eq!(stopped.status.code(), Some(0), "{stopped:?}");
+        run.join().expect("no panic")?;
+        let running = lab.docker.run(&["ps", "-q", "--filter", &format!("name={name}")])?;
+        assert_eq!(running, "", "it runs without its session");
+        background.until_gone(&session)
+    })?;
+    background.until_empty()
+}
+
+#[test]
+fn a_label_of_the_users_does_not_hide_a_session() -> Result<()> {
+    let Some(lab) = Lab::open("the label of a session")? else {
+        return Ok(());
+    };
+    let scene = Scene::open(&lab)?;
+    let background = Background::new(&lab)?;
+    let mirrord = scene.mirrord().with(["--no-incoming"]);
+    let mirrord = mirrord.docker(["--label", "mirrord.session=abcdefgh"]);
+    let run = background.run(mirrord, "labelled", PROBE, &["wait"])?;
+    assert_eq!(run.code, 0, "{run:?}");
+    let row = background.session("labelled")?;
+    assert_eq!(row["state"], "up", "{row:#}");
+    let session = row["session"].as_str().unwrap_or("");
+    assert_eq!(background.mirrord(&["stop", session])?.status.code(), Some(0));
+    background.until_gone(session)
+}
+
+#[test]
 fn what_is_no_session_is_told() -> Result<()> {
     let Some(lab) = Lab::open("errors of mirrord stop")? else {
         return Ok(());

@@ -62,6 +62,10 @@ pub async fn of_all_sessions(engine: &Engine) -> Result<HashMap<String, Seen>, E
         else {
             continue;
         };
+        // Anybody may label a container so.
+        if SessionId::known(&session).is_none() {
+            continue;
+        }
         match is_ours(&container) {
             true if runs(&container) => kept.push(session),
             true => {}

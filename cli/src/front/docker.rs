@@ -105,9 +105,10 @@ impl Prepared {
     pub fn words(&self, joined: &Joined) -> Vec<OsString> {
         let mut words = self.head.clone();
         words.push(format!("--network=container:{}", joined.sidecar).into());
-        words.push(format!("--label={SESSION_LABEL}={}", joined.session).into());
         words.extend(joined.variables.iter().cloned());
         words.extend(self.flags.iter().cloned());
+        // Behind the user's own: of two labels of one name, docker takes the last.
+        words.push(format!("--label={SESSION_LABEL}={}", joined.session).into());
         words.extend(joined.layer.iter().map(OsString::from));
         words.extend(self.rest.iter().cloned());
         words

@@ -168,7 +168,9 @@ impl Keeper<'_> {
         loop {
             tokio::select! {
                 heard = self.front.next() => match heard {
-                    Heard::Command(_) if stopping.has_begun() => return End::stopped(stopping.app().await),
+                    Heard::Command(_) if stopping.has_begun() => {
+                        return End::stopped(stopping.app().await && stop_late(engine, plan).await);
+                    }
                     Heard::Command(command) if self.app_goes_on(engine, command).await => {
                         staying = true;
                         self.detach();
@@ -182,7 +184,7 @@ impl Keeper<'_> {
                     }
                     Said::Event(said) => self.reporter.say(&Event::Proxy { said }),
                     Said::Log(line) => self.reporter.log(Role::Proxy, line),
-                    Said::Ended => return End::Lost(sidecar_ended(proxy.last_words())),
+                    Said::Ended => return End::Lost(proxy_ended(plan, proxy.last_words())),
                 },
                 said = far.next() => match said {
                     FarSaid::Event(event) => self.reporter.say(&event),
@@ -296,8 +298,19 @@ async fn apps_end(engine: Option<&Engine>, plan: &Plan) {
     }
 }
 
-fn sidecar_ended(last_words: &[String]) -> Failure {
-    let failure = Failure::new("the sidecar ended, and the app's network with it");
+/// Stops what docker's client started after the session was told to end; whether it could.
+async fn stop_late(engine: Option<&Engine>, plan: &Plan) -> bool {
+    match engine.filter(|_| plan.plane.here().is_none()) {
+        Some(engine) => apps::stop(engine, &plan.session).await.is_ok(),
+        None => true,
+    }
+}
+
+fn proxy_ended(plan: &Plan, last_words: &[String]) -> Failure {
+    let failure = Failure::new(match plan.plane.here() {
+        Some(_) => "the session's proxy ended",
+        None => "the sidecar ended, and the app's network with it",
+    });
     last_words.iter().fold(failure, Failure::because)
 }
 

@@ -204,7 +204,8 @@ impl Record {
 
     fn write(&mut self, told: &Told) {
         let Some((_, log)) = &mut self.log else { return };
-        if log.metadata().is_ok_and(|meta| meta.len() < LONGEST)
+        let fits = log.metadata().is_ok_and(|meta| meta.len() < LONGEST);
+        if (fits || told.ends)
             && let Ok(line) = serde_json::to_string(told)
         {
             let _ = log.write_all((line + "\n").as_bytes());

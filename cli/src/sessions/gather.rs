@@ -127,9 +127,13 @@ pub async fn clean(status: &Status, log: Option<&Path>) -> Result<(), Failure> {
         })?;
     }
     if let Some(log) = log {
-        std::fs::remove_file(log).map_err(|error| {
-            Failure::caused_by(format!("cannot remove {}", log.display()), &error)
-        })?;
+        match std::fs::remove_file(log) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                let doing = format!("cannot remove {}", log.display());
+                return Err(Failure::caused_by(doing, &error));
+            }
+            _ => {}
+        }
     }
     Ok(())
 }
