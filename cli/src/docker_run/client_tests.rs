@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::Command;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
 use bollard::models::ContainerCreateBody;
@@ -54,9 +54,7 @@ impl Client {
         let (requests_tx, requests) = channel();
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                if let Some(request) = answer(stream) {
-                    let _ = requests_tx.send(request);
-                }
+                let _ = answer(stream, &requests_tx);
             }
         });
         let help = String::from_utf8_lossy(&help.stdout).into_owned();
@@ -114,8 +112,9 @@ fn said(failure: Failure) -> String {
     [vec![failure.sentence], failure.causes].concat().join(": ")
 }
 
-/// Reads one request, and refuses it; the ones that create a container.
-fn answer(stream: UnixStream) -> Option<(String, Value)> {
+/// Reads one request, notes it if it is to create a container, and refuses it: in this order, since
+/// the client may end as soon as it is refused.
+fn answer(stream: UnixStream, requests_tx: &Sender<(String, Value)>) -> Option<()> {
     let mut reader = BufReader::new(stream);
     let (mut head, mut length) = (String::new(), 0);
     loop {
@@ -130,6 +129,11 @@ fn answer(stream: UnixStream) -> Option<(String, Value)> {
     }
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;
+    let created = head.split(' ').nth(1).and_then(|target| target.split_once("/containers/create"));
+    if let Some((_, query)) = created {
+        let body = serde_json::from_slice(&body).ok()?;
+        requests_tx.send((query.to_owned(), body)).ok()?;
+    }
     let (status, said) = match head.contains("/_ping") {
         true => ("200 OK\r\nApi-Version: 1.50\r\nOstype: linux", ""),
         false => ("400 Bad Request", "{\"message\":\"written down\"}"),
@@ -139,10 +143,7 @@ fn answer(stream: UnixStream) -> Option<(String, Value)> {
         "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\
          Connection: close\r\n\r\n{said}"
     );
-    reader.into_inner().write_all(response.as_bytes()).ok()?;
-    let target = head.split(' ').nth(1)?;
-    let query = target.split_once("/containers/create")?.1.to_owned();
-    Some((query, serde_json::from_slice(&body).ok()?))
+    reader.into_inner().write_all(response.as_bytes()).ok()
 }
 
 /// Without what says nothing.
