@@ -10,7 +10,7 @@ use bollard::query_parameters::{
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 use k8s_openapi::jiff::Timestamp;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::clean::{self, SESSION_LABEL, is_ours, labelled, of_session, state};
 use super::connect::{Engine, EngineError};
@@ -169,13 +169,16 @@ async fn told_to_end(engine: &Engine, id: &str) -> Option<bool> {
         HashMap::from([("container", vec![id.to_owned()]), ("event", vec!["kill".to_owned()])]);
     let options =
         EventsOptionsBuilder::default().since(&since).until(&until).filters(&filters).build();
-    let event = std::pin::pin!(engine.api().events(Some(options))).next().await;
+    let mut events = std::pin::pin!(engine.api().events(Some(options)));
+    let event = timeout(GRACE, events.next()).await.ok()?;
     Some(event.is_some_and(|event| event.is_ok()))
 }
 
-/// The engine's words for a moment, as it takes them in a question.
+/// The engine's words for a moment, as it takes them in a question; none for one that never was,
+/// like the start of a container that could not be started, which it writes as of the year 1.
 fn moment(text: &str) -> Option<String> {
-    let moment: Timestamp = text.parse().ok()?;
+    let moment: Timestamp =
+        text.parse().ok().filter(|moment: &Timestamp| moment.as_second() > 0)?;
     let nanoseconds = u32::try_from(moment.subsec_nanosecond()).ok()?;
     Some(format!("{}.{nanoseconds:09}", moment.as_second()))
 }
@@ -189,5 +192,6 @@ mod tests {
         let given = moment("2026-11-26T01:02:03.004005006Z");
         assert_eq!(given.as_deref(), Some("1795654923.004005006"));
         assert_eq!(moment("never"), None);
+        assert_eq!(moment("0001-01-01T00:00:00Z"), None);
     }
 }
