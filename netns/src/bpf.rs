@@ -59,6 +59,20 @@ pub enum BpfError {
     Attach(#[source] io::Error),
 }
 
+impl BpfError {
+    /// Whether the kernel does not let this process use BPF at all.
+    pub(crate) fn is_forbidden(&self) -> bool {
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(self);
+        while let Some(error) = cause {
+            if let Some(error) = error.downcast_ref::<io::Error>() {
+                return error.raw_os_error() == Some(libc::EPERM);
+            }
+            cause = error.source();
+        }
+        false
+    }
+}
+
 /// An object whose maps exist.
 #[derive(Debug)]
 pub(crate) struct Object {

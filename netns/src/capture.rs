@@ -14,6 +14,7 @@
 
 mod filter;
 mod pace;
+mod plain;
 mod socket;
 mod sys;
 
@@ -31,6 +32,7 @@ use crate::{
 
 use filter::Filter;
 use pace::Pace;
+use plain::PlainFilter;
 use socket::{PacketSocket, Slots, Version};
 
 /// Why packets cannot be copied.
@@ -66,7 +68,7 @@ const NEEDS: [Capability; 2] = [Capability::NetRaw, Capability::Bpf];
 pub struct Capture {
     pace: Pace,
     sockets: Vec<PacketSocket>,
-    filter: Filter,
+    filter: Chooser,
     ports: Ports,
     /// TCP ports that were removed since the last read.
     closed: Vec<u16>,
@@ -82,18 +84,44 @@ pub struct Capture {
     slots: Option<Slots>,
 }
 
+/// Who chooses what is copied.
+#[derive(Debug)]
+enum Chooser {
+    Program(Box<Filter>),
+    Plain(PlainFilter),
+}
+
 impl Capture {
     /// Opens the sockets in the calling thread's network namespace. Nothing is copied until a port
     /// is added. Only what is sent to one of the target's own addresses counts.
     pub fn open(target: &TargetNet) -> Result<Self, CaptureError> {
         require(&NEEDS)?;
-        let filter = Filter::load(target)?;
+        match Filter::load(target) {
+            Ok(filter) => Self::open_with(Chooser::Program(Box::new(filter)), target),
+            // In a user namespace the capability for BPF is worth nothing.
+            Err(error) if error.is_forbidden() && !target.mesh => Self::open_plain(target),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The same with a filter of the older kind, where no BPF program may be loaded. A mesh can't
+    /// stand before the target, and what says nothing new is copied as well.
+    pub fn open_plain(target: &TargetNet) -> Result<Self, CaptureError> {
+        Self::open_with(Chooser::Plain(PlainFilter::new(target)), target)
+    }
+
+    fn open_with(filter: Chooser, target: &TargetNet) -> Result<Self, CaptureError> {
         let pace = Pace::new().map_err(CaptureError::Pace)?;
         let mut sockets = Vec::new();
         for version in [Version::V4, Version::V6] {
             if target.own.iter().any(|ip| ip.is_ipv4() == (version == Version::V4)) {
                 let socket = PacketSocket::open(version).map_err(CaptureError::Socket)?;
-                filter.attach(&socket)?;
+                match &filter {
+                    Chooser::Program(program) => program.attach(&socket)?,
+                    Chooser::Plain(plain) => {
+                        plain.attach(&socket).map_err(CaptureError::Socket)?;
+                    }
+                }
                 pace.add(socket.as_fd()).map_err(CaptureError::Pace)?;
                 sockets.push(socket);
             }
@@ -114,7 +142,7 @@ impl Capture {
 
     /// Begins to copy what is new at a port. Adding it again changes nothing.
     pub fn add(&mut self, proto: Proto, port: u16) -> Result<(), CaptureError> {
-        self.filter.set(proto, port, true)?;
+        self.choose(proto, port, true)?;
         if self.ports.is_empty() {
             for socket in &self.sockets {
                 socket.start().map_err(CaptureError::Bind)?;
@@ -122,6 +150,15 @@ impl Capture {
         }
         self.ports.insert(proto, port);
         Ok(())
+    }
+
+    fn choose(&mut self, proto: Proto, port: u16, on: bool) -> Result<(), CaptureError> {
+        match &mut self.filter {
+            Chooser::Program(filter) => Ok(filter.set(proto, port, on)?),
+            Chooser::Plain(filter) => {
+                filter.set(proto, port, on, &self.sockets).map_err(CaptureError::Socket)
+            }
+        }
     }
 
     /// Ceases to copy a port. Its flows end with [`Lost`](crate::reassembly::Event::Lost) at the
@@ -134,7 +171,7 @@ impl Capture {
             self.closed.push(port);
             self.pace.tick().map_err(CaptureError::Pace)?;
         }
-        self.filter.set(proto, port, false)?;
+        self.choose(proto, port, false)?;
         if self.ports.is_empty() {
             for socket in &self.sockets {
                 socket.stop().map_err(CaptureError::Bind)?;
@@ -156,7 +193,9 @@ impl Capture {
         let bytes = self.read_packets(flows, now)?;
         self.bytes += bytes;
         for verdict in flows.verdicts() {
-            self.filter.decide(verdict).map_err(io::Error::other)?;
+            if let Chooser::Program(filter) = &mut self.filter {
+                filter.decide(verdict).map_err(io::Error::other)?;
+            }
         }
         if bytes > 0 || closed || self.look_for_losses(flows, now)? {
             self.pace.tick()?;
@@ -203,8 +242,10 @@ impl Capture {
             flows.expect_up_to(&key, end, now);
         }
         self.count_drops()?;
-        if std::mem::take(&mut self.suspicious) {
-            let ends = self.filter.ends(flows.followed());
+        if std::mem::take(&mut self.suspicious)
+            && let Chooser::Program(filter) = &mut self.filter
+        {
+            let ends = filter.ends(flows.followed());
             self.suspects = ends.map_err(io::Error::other)?;
         }
         Ok(flows.counts().lost > before)

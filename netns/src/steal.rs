@@ -1,5 +1,8 @@
 //! The agent's side: new connections to the target's ports are handed to the agent.
 
+mod table;
+mod words;
+
 use std::{io, net::TcpListener};
 
 use crate::{
@@ -9,6 +12,8 @@ use crate::{
     steered::SteeredUdp,
     target::{AGENT_SOURCE, TargetNet},
 };
+
+use table::Table;
 
 static PROGRAM: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/steal.o"));
 
@@ -21,6 +26,9 @@ pub enum StealError {
     /// The program or its sockets.
     #[error("cannot take the target's incoming traffic")]
     Program(#[from] SkLookupError),
+    /// The rules that stand in for the program, or their sockets.
+    #[error("cannot take the target's incoming traffic without BPF")]
+    Table(#[source] io::Error),
 }
 
 /// What it takes.
@@ -37,7 +45,14 @@ const MESH: u32 = 0;
 #[derive(Debug)]
 pub struct Steal {
     sockets: Sockets,
-    lookup: Lookup,
+    way: Way,
+}
+
+/// Who chooses what is taken.
+#[derive(Debug)]
+enum Way {
+    Program(Box<Lookup>),
+    Table(Table),
 }
 
 impl Steal {
@@ -47,6 +62,26 @@ impl Steal {
     /// whose proxy does not look different.
     pub fn attach(target: &TargetNet) -> Result<Self, StealError> {
         require(&NEEDS)?;
+        match Self::by_program(target) {
+            // In a user namespace the capability for BPF is worth nothing.
+            Err(StealError::Program(SkLookupError::Program(error)))
+                if error.is_forbidden() && !target.mesh =>
+            {
+                Self::by_table(target)
+            }
+            attached => attached,
+        }
+    }
+
+    /// The same without a BPF program, where none may be loaded, by rules that go with us. A mesh
+    /// can't stand before the target.
+    pub fn by_table(target: &TargetNet) -> Result<Self, StealError> {
+        let sockets = Sockets::open(&[Proto::Tcp, Proto::Udp]).map_err(StealError::Table)?;
+        let table = Table::make(&target.own, &sockets).map_err(StealError::Table)?;
+        Ok(Self { sockets, way: Way::Table(table) })
+    }
+
+    fn by_program(target: &TargetNet) -> Result<Self, StealError> {
         let sockets = Sockets::open(&[Proto::Tcp, Proto::Udp]).map_err(SkLookupError::Sockets)?;
         let mut lookup = Lookup::load(PROGRAM, &sockets, &target.own)?;
         let spared = target.spared.iter().copied().chain([AGENT_SOURCE.into()]);
@@ -57,7 +92,7 @@ impl Steal {
             lookup.insert("options", MESH, 1).map_err(SkLookupError::from)?;
         }
         lookup.attach("steal")?;
-        Ok(Self { sockets, lookup })
+        Ok(Self { sockets, way: Way::Program(Box::new(lookup)) })
     }
 
     /// The listeners that receive stolen TCP connections.
@@ -72,13 +107,23 @@ impl Steal {
 
     /// Begins to take what is new at a port.
     pub fn add(&mut self, proto: Proto, port: u16) -> io::Result<()> {
-        let added = self.lookup.insert("ports", EndpointKey::new(proto, port), 1);
-        added.map_err(io::Error::other)
+        match &mut self.way {
+            Way::Program(lookup) => {
+                let added = lookup.insert("ports", EndpointKey::new(proto, port), 1);
+                added.map_err(io::Error::other)
+            }
+            Way::Table(table) => table.add(proto, port),
+        }
     }
 
     /// Gives a port back; what is open stays with the agent.
     pub fn remove(&mut self, proto: Proto, port: u16) -> io::Result<()> {
-        let removed = self.lookup.remove("ports", EndpointKey::new(proto, port));
-        removed.map_err(io::Error::other)
+        match &mut self.way {
+            Way::Program(lookup) => {
+                let removed = lookup.remove("ports", EndpointKey::new(proto, port));
+                removed.map_err(io::Error::other)
+            }
+            Way::Table(table) => table.remove(proto, port),
+        }
     }
 }

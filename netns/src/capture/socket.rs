@@ -8,7 +8,7 @@ use std::{
 
 use bytes::{Buf, Bytes, BytesMut};
 use nix::sys::socket::{setsockopt, sockopt};
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockFilter, Socket, Type};
 
 use crate::reassembly::{Checksum, Frame, Meta};
 
@@ -68,6 +68,16 @@ impl PacketSocket {
             socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
         }
         Ok(Self { socket, version, failed: 0 })
+    }
+
+    /// Which packets it is for.
+    pub(super) fn version(&self) -> Version {
+        self.version
+    }
+
+    /// Has a program of the older kind choose what it receives.
+    pub(super) fn filter(&self, program: &[SockFilter]) -> io::Result<()> {
+        self.socket.attach_filter(program)
     }
 
     /// Begins to receive, from all interfaces.

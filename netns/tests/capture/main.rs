@@ -5,6 +5,7 @@
 
 mod connections;
 mod datagrams;
+mod plain;
 mod record;
 mod support;
 mod transfers;

@@ -13,7 +13,7 @@ use std::{
 
 use mirrord_netns::{
     Proto, TargetNet,
-    capture::Capture,
+    capture::{Capture, CaptureError},
     reassembly::{Counts, Event, FlowId, Flows, Limits},
 };
 
@@ -64,9 +64,21 @@ pub struct Recorder {
 
 /// A capture of the target's addresses.
 pub fn capture(ports: &[(Proto, u16)]) -> Capture {
+    opened(Capture::open, ports)
+}
+
+/// The same with the older kind of filter.
+pub fn plain_capture(ports: &[(Proto, u16)]) -> Capture {
+    opened(Capture::open_plain, ports)
+}
+
+fn opened(
+    open: fn(&TargetNet) -> Result<Capture, CaptureError>,
+    ports: &[(Proto, u16)],
+) -> Capture {
     let own = [TARGET, TARGET6].map(|address| address.parse().unwrap());
     let target = TargetNet { own: own.to_vec(), ..TargetNet::default() };
-    let mut capture = Capture::open(&target).unwrap();
+    let mut capture = open(&target).unwrap();
     for (proto, port) in ports {
         capture.add(*proto, *port).unwrap();
     }

@@ -18,6 +18,8 @@ use crate::support::*;
 
 /// Set for the process that steals and is killed.
 const CHILD: &str = "MIRRORD_TEST_STEAL_PORT";
+/// The port that it steals without a program.
+const WITHOUT_BPF: u16 = 8082;
 
 /// Runs a test in a target's namespace; its clients are outside.
 fn in_target(test: impl FnOnce(&Outside) + Send) {
@@ -28,16 +30,21 @@ fn attach() -> Steal {
     Steal::attach(&target()).expect("the program")
 }
 
+/// The program, and what stands in for it where none may be loaded.
+fn both_ways(test: impl Fn(&Outside, Steal) + Sync) {
+    in_target(|outside| test(outside, attach()));
+    in_target(|outside| test(outside, Steal::by_table(&target()).expect("the table")));
+}
+
 fn target() -> TargetNet {
     TargetNet { own: vec![address(OWN)], ..TargetNet::default() }
 }
 
 #[test]
 fn new_connections_to_a_chosen_port_come_to_us_and_others_do_not() {
-    in_target(|outside| {
+    both_ways(|outside, mut steal| {
         let original =
             ["0.0.0.0:8080", "0.0.0.0:8081"].map(|place| TcpListener::bind(place).unwrap());
-        let mut steal = attach();
         let before = outside.run(|| connect(socket(OWN, 8080)).unwrap());
         let kept = accept(&original[0]);
         steal.add(Proto::Tcp, 8080).unwrap();
@@ -58,9 +65,8 @@ fn new_connections_to_a_chosen_port_come_to_us_and_others_do_not() {
 
 #[test]
 fn a_server_that_is_started_anew_binds_its_port_while_stolen_connections_stand() {
-    in_target(|outside| {
+    both_ways(|outside, mut steal| {
         let original = TcpListener::bind("0.0.0.0:8080").unwrap();
-        let mut steal = attach();
         steal.add(Proto::Tcp, 8080).unwrap();
         let _client = outside.run(|| connect(socket(OWN, 8080)).unwrap());
         let _ours = accept(&steal.tcp()[0]);
@@ -98,8 +104,7 @@ fn ports_can_be_chosen_after_all_other_capabilities_are_dropped() {
 
 #[test]
 fn a_port_that_the_target_does_not_listen_on_can_be_taken() {
-    in_target(|outside| {
-        let mut steal = attach();
+    both_ways(|outside, mut steal| {
         steal.add(Proto::Tcp, 80).unwrap();
         let client = outside.run(|| connect(socket(OWN, 80)).unwrap());
         talk(&client, &accept(&steal.tcp()[0]));
@@ -110,9 +115,8 @@ fn a_port_that_the_target_does_not_listen_on_can_be_taken() {
 
 #[test]
 fn datagrams_are_taken_and_answered_from_the_targets_port() {
-    in_target(|outside| {
+    both_ways(|outside, mut steal| {
         let original = udp(socket("0.0.0.0", 5353));
-        let mut steal = attach();
         steal.add(Proto::Udp, 5353).unwrap();
         let client = outside.run(|| udp(socket(BEYOND, 0)));
         ip(&format!("route add {BEYOND} via {GATEWAY} table main proto static metric 5"));
@@ -147,17 +151,26 @@ fn until_unshared<T>(mut attempt: impl FnMut() -> Option<T>) -> T {
 
 #[test]
 fn when_the_stealing_process_is_killed_the_very_next_connection_is_the_targets() {
+    killed(8080);
+}
+
+#[test]
+fn when_it_is_killed_its_table_goes_as_well() {
+    killed(WITHOUT_BPF);
+}
+
+fn killed(port: u16) {
     in_target(|outside| {
-        let original = TcpListener::bind("0.0.0.0:8080").unwrap();
+        let original = TcpListener::bind(("0.0.0.0", port)).unwrap();
         original.set_nonblocking(true).unwrap();
-        let mut child = stealing_process(8080);
+        let mut child = stealing_process(port);
         for _ in 0..3 {
-            outside.run(|| connect(socket(OWN, 8080)).unwrap());
+            outside.run(move || connect(socket(OWN, port)).unwrap());
             assert_eq!(original.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
         }
         child.kill().unwrap();
         child.wait().unwrap();
-        let client = outside.run(|| connect(socket(OWN, 8080)).unwrap());
+        let client = outside.run(move || connect(socket(OWN, port)).unwrap());
         talk(&client, &accept(&original));
     });
 }
@@ -184,8 +197,12 @@ fn child_that_steals_until_it_is_killed() {
     let Some(port) = env::var_os(CHILD) else {
         return;
     };
-    let mut steal = attach();
-    steal.add(Proto::Tcp, port.to_str().unwrap().parse().unwrap()).unwrap();
+    let port = port.to_str().unwrap().parse().unwrap();
+    let mut steal = match port {
+        WITHOUT_BPF => Steal::by_table(&target()).expect("the table"),
+        _ => attach(),
+    };
+    steal.add(Proto::Tcp, port).unwrap();
     println!("stealing");
     std::thread::park();
 }
