@@ -62,6 +62,20 @@ pub enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "WORDS")]
         words: Vec<OsString>,
     },
+    /// The same with podman: podman run …
+    #[command(disable_help_flag = true)]
+    Podman {
+        /// podman's own words.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "WORDS")]
+        words: Vec<OsString>,
+    },
+    /// Not possible yet: containerd has no API of Docker's
+    #[command(disable_help_flag = true, hide = true)]
+    Nerdctl {
+        /// nerdctl's own words.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "WORDS")]
+        words: Vec<OsString>,
+    },
     /// The same, with options behind: container [OPTIONS] -- docker run …
     Container {
         /// What stands before the dashes.
@@ -351,7 +365,7 @@ impl Cli {
 
 /// Whether the words are a `docker run` front's, whose misuse has docker's exit code.
 pub fn is_run_front(words: &[OsString]) -> bool {
-    let fronts = ["docker", "container", "run"];
+    let fronts = ["docker", "podman", "nerdctl", "container", "run"];
     let others = ["exec", "ls", "status", "stop", "doctor", "verify-config", "completions"];
     let mut words = words.iter().skip(1).filter_map(|word| word.to_str());
     words

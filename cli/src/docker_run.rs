@@ -4,8 +4,10 @@
 //!  words ──parse──► DockerRun ──place──► Rehomed (the sidecar's) + the words that docker gets
 //!            ▲                     ▲
 //!          table: every flag, its grammar and its place
+//!          client: in what podman differs
 //! ```
 
+pub mod client;
 pub mod env_file;
 pub mod network;
 pub mod parse;
@@ -17,5 +19,6 @@ mod values;
 #[cfg(test)]
 mod client_tests;
 
+pub use client::Client;
 pub use parse::{DockerRun, Line};
 pub use rehome::Rehomed;

@@ -5,7 +5,7 @@
 //!  connect   a client of the version both speak      containers  the sidecar and the agent
 //!  far       by TLS and by ssh
 //!  target    the container whose place is taken      clean       what a session leaves: nothing
-//!  entrypoint  what the app would execute
+//!  entrypoint  what the app would execute           podman      its API, served if nobody does
 //! ```
 
 pub mod apps;
@@ -20,6 +20,7 @@ pub mod exec;
 pub mod far;
 pub mod image;
 pub mod network;
+pub mod podman;
 pub mod target;
 
 pub use connect::Engine;

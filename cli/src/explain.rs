@@ -17,8 +17,9 @@ use serde::Serialize;
 use self::calls::Calls;
 use self::flags::FlagPlan;
 use crate::args::Options;
-use crate::docker_run::{DockerRun, Line, Rehomed, parse, rehome};
-use crate::engine::endpoint::Sources;
+use crate::docker_run::{Client, DockerRun, Line, Rehomed, parse, rehome};
+use crate::engine::Endpoint;
+use crate::engine::endpoint::{self, EndpointError, Sources};
 use crate::failure::Failure;
 use crate::front;
 use crate::session::plane::PlaneArg;
@@ -92,8 +93,8 @@ impl Explanation {
         });
     }
 
-    fn find_engine(&mut self, sources: Sources) {
-        match sources.resolve() {
+    fn find_engine(&mut self, found: Result<Endpoint, EndpointError>) {
+        match found {
             Ok(endpoint) => self.engine = Some(format!("{} ({})", endpoint.host, endpoint.source)),
             Err(error) => self.refuse(error.into()),
         }
@@ -101,19 +102,20 @@ impl Explanation {
 }
 
 /// Explains the words behind `docker`.
-pub fn container(options: &Options, words: &[OsString]) -> Explanation {
+pub fn container(options: &Options, client: &'static Client, words: &[OsString]) -> Explanation {
     let mut explanation = Explanation::default();
-    match parse::line(words) {
+    match parse::line(client, words) {
         Ok(Line::Docker) => {
             let words = words.iter().map(|word| word.to_string_lossy().into_owned());
-            explanation.command = ["docker".to_owned()].into_iter().chain(words).collect();
+            explanation.command = [client.program.to_owned()].into_iter().chain(words).collect();
         }
         Ok(Line::Run(mut run)) => {
             flags::mask(&mut run);
             explain_run(&mut explanation, options, &run);
         }
-        Err(error) => explanation.refuse(error.into()),
+        Err(error) => explanation.refuse(error.failure(client)),
     }
+    explanation.refused = explanation.refused.map(|failure| failure.with_program(client.program));
     explanation
 }
 
@@ -128,7 +130,7 @@ fn explain_run(explanation: &mut Explanation, options: &Options, run: &DockerRun
             (Rehomed::default(), Vec::new())
         }
     };
-    explanation.find_engine(Sources::of(run));
+    explanation.find_engine(endpoint::of(run));
     let Some(settings) = settings else { return };
     explanation.settle(
         &settings,
@@ -145,13 +147,13 @@ fn explain_run(explanation: &mut Explanation, options: &Options, run: &DockerRun
         Ok(_) if explanation.refused.is_some() => {}
         Ok(docker) => {
             explanation.calls = calls::of_container(&settings, &rehomed, &run.image());
-            explanation.command = command(&docker, &settings);
+            explanation.command = command(run.client, &docker, &settings);
         }
     }
 }
 
 /// The line that docker gets.
-fn command(docker: &front::DockerLine, settings: &Settings) -> Vec<String> {
+fn command(client: &Client, docker: &front::DockerLine, settings: &Settings) -> Vec<String> {
     let joined = front::Joined {
         sidecar: format!("mirrord-proxy-{ID}"),
         session: ID.to_owned(),
@@ -160,13 +162,13 @@ fn command(docker: &front::DockerLine, settings: &Settings) -> Vec<String> {
             false => Vec::new(),
         },
         layer: match settings.loads_layer() {
-            true => docker.layer(ID),
+            true => docker.layer(ID, None),
             false => Vec::new(),
         },
     };
     let words = docker.words(&joined).into_iter();
     let words = words.map(|word| word.to_string_lossy().into_owned());
-    ["docker".to_owned()].into_iter().chain(words).collect()
+    [client.program.to_owned()].into_iter().chain(words).collect()
 }
 
 /// Explains a command of this machine.
@@ -176,7 +178,7 @@ pub fn process(options: &Options, words: &[OsString]) -> Explanation {
         Ok(settings) => {
             explanation.settle(&settings, "the preload library");
             if let Some(TargetName::Container(_)) = settings.target {
-                explanation.find_engine(Sources::of_environment());
+                explanation.find_engine(Sources::of_environment().resolve());
             }
             if explanation.refused.is_none() {
                 explanation.calls = calls::of_process(&settings);

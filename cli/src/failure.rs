@@ -49,6 +49,17 @@ impl Failure {
     }
 }
 
+impl Failure {
+    /// The same for the user of another client that has docker's commands.
+    pub fn with_program(mut self, program: &str) -> Self {
+        if program != "docker" {
+            let commands = format!("{program} ");
+            self.hint = self.hint.map(|hint| hint.replace("docker ", &commands));
+        }
+        self
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.sentence)

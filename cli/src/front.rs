@@ -28,8 +28,8 @@ use self::link::Keeper;
 use self::process::Refusal;
 use self::signals::Signals;
 use crate::docker_run::{DockerRun, Rehomed, rehome};
-use crate::engine::endpoint::Sources;
-use crate::engine::{Endpoint, clean};
+use crate::engine::endpoint::{self, Sources};
+use crate::engine::{Endpoint, clean, podman};
 use crate::exit;
 use crate::failure::Failure;
 use crate::progress::Progress;
@@ -55,7 +55,8 @@ pub fn run_container(
 ) -> Result<u8, Failure> {
     let users = UsersVariables::of(&mut run)?;
     let (rehomed, flags) = rehome::rehome(&run)?;
-    let endpoint = Sources::of(&run).resolve()?;
+    let endpoint = endpoint::of(&run)?;
+    let plane = plane(settings.plane, &endpoint, progress);
     let app = AppPlan {
         shares_terminal: docker::shares_terminal(&endpoint.host),
         raw: run.switch("tty") && !run.switch("detach") && io::stdin().is_terminal(),
@@ -67,12 +68,26 @@ pub fn run_container(
         app_image: run.image(),
         app_entrypoint: run.values("entrypoint").last(),
         app_words: run.words(),
-        app_userns: run.values("userns").last(),
+        // Podman's containers join the network of other users as well.
+        app_userns: run.values("userns").last().filter(|_| endpoint.podman.is_none()),
         rehomed,
-        ..plan(settings, Plane::of_container(settings.plane), Some(endpoint))?
+        ..plan(settings, plane, Some(endpoint))?
     };
     let prepared = Prepared::Docker(docker::Prepared::new(&run, flags, users)?);
     run_app(settings, plan, app, prepared, progress)
+}
+
+/// Who is to redirect; what cannot work is not tried.
+fn plane(arg: PlaneArg, endpoint: &Endpoint, progress: &mut Progress) -> Plane {
+    let rootless = endpoint.podman.as_ref().is_some_and(|podman| podman.rootless);
+    if rootless && arg == PlaneArg::Auto {
+        progress.note(
+            "podman without root may not let the kernel redirect: the preload library does; \
+             --plane layer asks for it at once",
+        );
+        return Plane::Layer;
+    }
+    Plane::of_container(arg)
 }
 
 /// Runs a process of this machine in the target's place; the exit code.
@@ -219,8 +234,8 @@ impl Front<'_> {
         loop {
             tokio::select! {
                 event = self.keeper.next() => match event {
-                    Some(Event::Ready { sidecar, name, target }) => {
-                        let app = self.start_app(prepared, sidecar, &name, target)?;
+                    Some(Event::Ready { sidecar, name, target, preloaded }) => {
+                        let app = self.start_app(prepared, sidecar, &name, target, preloaded)?;
                         return Ok(Start::Ready(app));
                     }
                     Some(Event::NoNetns(failure)) => self.use_the_layer(&failure).await?,
@@ -249,6 +264,7 @@ impl Front<'_> {
         sidecar: Option<String>,
         name: &str,
         target: Target,
+        preloaded: Option<String>,
     ) -> Result<App, Failure> {
         let Target { env, env_skipped, .. } = target;
         let shares_terminal = self.app.shares_terminal;
@@ -256,7 +272,7 @@ impl Front<'_> {
             (Prepared::Docker(docker), None, Some(sidecar)) => {
                 let delivery = self.settings.env.deliver(env, docker.users_variables());
                 self.tell_ready(name, &delivery.undelivered, &env_skipped);
-                docker.start(&self.plan, &sidecar, &delivery, shares_terminal)
+                docker.start(&self.plan, &sidecar, &delivery, preloaded, shares_terminal)
             }
             (Prepared::Process(process), Some(here), _) => {
                 let app = process.start(here, &self.settings.env, env, shares_terminal)?;
@@ -365,16 +381,19 @@ impl Front<'_> {
     /// Cleans up in the place of a keeper that is gone.
     async fn clean(&mut self) {
         let session = &self.plan.session;
+        let mut plan = self.plan.clone();
         let cleaned = async {
-            let engine = self.plan.engine()?;
+            // The keeper's own is gone with it.
+            let _service = podman::Service::start_for(&mut plan.endpoint).await?;
+            let engine = plan.engine()?;
             let here = async {
                 match &engine {
                     Some(engine) => clean::clean_late_arrivals(engine, session).await,
                     None => Ok(()),
                 }
             };
-            let (here, there) = tokio::join!(here, remote::clean(&self.plan, true));
-            if let Some(here) = self.plan.plane.here() {
+            let (here, there) = tokio::join!(here, remote::clean(&plan, true));
+            if let Some(here) = plan.plane.here() {
                 here::remove(here);
             }
             here?;

@@ -36,7 +36,8 @@ use std::process::ExitCode;
 
 use crate::args::{Cli, Command, Options};
 use crate::config::Verdict;
-use crate::docker_run::{Line, parse};
+use crate::docker_run::client::{DOCKER, PODMAN};
+use crate::docker_run::{Client, Line, parse};
 use crate::doctor::DoctorArgs;
 use crate::explain::Explanation;
 use crate::failure::Failure;
@@ -77,7 +78,9 @@ fn obey(words: &[OsString], globals: Option<Vec<OsString>>) -> ExitCode {
         Err(error) => return misuse(words, &error),
     };
     match cli.command {
-        Command::Docker { words } => run_front(&cli.options, &words),
+        Command::Docker { words } => run_front(&cli.options, &DOCKER, &words),
+        Command::Podman { words } => run_front(&cli.options, &PODMAN, &words),
+        Command::Nerdctl { .. } => fail(&mut Progress::new(Voice::of(&cli.options)), &nerdctl()),
         Command::Run { words } => run_of_docker(&cli.options, globals, &words),
         Command::Container { options, words } => container(&cli.options, &options, &words),
         Command::Ls(args) => ls(&cli.options, &args),
@@ -152,18 +155,19 @@ fn run_of_docker(
     };
     line.push("run".into());
     line.extend(words.iter().cloned());
-    run_front(options, &line)
+    run_front(options, &DOCKER, &line)
 }
 
 /// `mirrord container [OPTIONS] -- docker run …`: the options may stand on either side.
 fn container(before: &Options, behind: &Options, words: &[OsString]) -> ExitCode {
     let options = &behind.clone().over(before);
     match words.split_first() {
-        Some((program, words)) if program == "docker" => run_front(options, words),
+        Some((program, words)) if program == "docker" => run_front(options, &DOCKER, words),
+        Some((program, words)) if program == "podman" => run_front(options, &PODMAN, words),
         program => {
             let name = program.map(|(name, _)| name.to_string_lossy()).unwrap_or_default();
             let failure = Failure::new(format!("cannot run containers with {name:?}"))
-                .hint("supported is docker: mirrord container [OPTIONS] -- docker run …");
+                .hint("use docker or podman: mirrord container [OPTIONS] -- docker run …");
             fail(&mut Progress::new(Voice::of(options)), &failure)
         }
     }
@@ -238,20 +242,26 @@ fn failed(progress: &mut Progress, failure: &Failure) -> ExitCode {
     ExitCode::from(exit::FAILED)
 }
 
-fn run_front(options: &Options, words: &[OsString]) -> ExitCode {
+fn nerdctl() -> Failure {
+    Failure::new("nerdctl's containerd has no API of Docker's, with which a session is made")
+        .hint("use docker or podman on the same machine: mirrord … docker run …")
+}
+
+fn run_front(options: &Options, client: &'static Client, words: &[OsString]) -> ExitCode {
     if options.explain {
-        return explain_line(options, &explain::container(options, words), exit::NOTHING_RAN);
+        let plan = explain::container(options, client, words);
+        return explain_line(options, &plan, exit::NOTHING_RAN);
     }
     let mut progress = Progress::new(Voice::of(options));
-    let code = match parse::line(words) {
-        Ok(Line::Docker) => Err(front::replace(words)),
+    let code = match parse::line(client, words) {
+        Ok(Line::Docker) => Err(front::replace(client, words)),
         Ok(Line::Run(run)) => settle(options, &mut progress)
             .and_then(|settings| front::run_container(&settings, *run, &mut progress)),
-        Err(error) => Err(error.into()),
+        Err(error) => Err(error.failure(client)),
     };
     match code {
         Ok(code) => ExitCode::from(code),
-        Err(failure) => fail(&mut progress, &failure),
+        Err(failure) => fail(&mut progress, &failure.with_program(client.program)),
     }
 }
 

@@ -3,9 +3,10 @@
 //! It holds the namespace: as long as it lives, the app's listening sockets and connections to
 //! peers stay, whatever happens to the worker.
 
+use std::fs::File;
 use std::io::{self, BufRead, Read, Write};
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, ChildStdin, Command, ExitCode, ExitStatus, Stdio};
+use std::process::{self, Child, ChildStdin, Command, ExitCode, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -37,7 +38,16 @@ pub fn run() -> ExitCode {
     }
 }
 
+/// Whether this container has had its session. Podman starts it again with an app that has joined it.
+fn is_over() -> bool {
+    let first = || File::create_new("/run/begun");
+    process::id() == 1 && first().is_err_and(|error| error.kind() == io::ErrorKind::AlreadyExists)
+}
+
 fn supervise() -> anyhow::Result<ExitCode> {
+    if is_over() {
+        return Ok(ExitCode::SUCCESS);
+    }
     let mut config = String::new();
     io::stdin().lock().read_line(&mut config).context("reading the configuration")?;
     let heritage = heritage(&config)?;

@@ -17,6 +17,7 @@ use proptest::sample::select;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use serde_json::{Map, Value};
 
+use super::client::DOCKER;
 use super::parse::{self, Line};
 use super::rehome;
 use super::table::{RUN, Takes};
@@ -78,10 +79,10 @@ impl Client {
 
     /// What becomes of it with us in front; whether the refusal is one of ours alone.
     fn fate_with_us(&self, words: &[OsString]) -> (Fate, bool) {
-        let parsed = match parse::line(words) {
+        let parsed = match parse::line(&DOCKER, words) {
             Ok(Line::Run(run)) => rehome::rehome(&run).map(|sorted| (run, sorted)),
             Ok(Line::Docker) => return (self.fate(words), false),
-            Err(error) => return (Fate::Refused(said(error.into())), false),
+            Err(error) => return (Fate::Refused(said(error.failure(&DOCKER))), false),
         };
         let (run, (rehomed, flags)) = match parsed {
             Ok(parsed) => parsed,

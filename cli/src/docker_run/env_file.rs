@@ -1,4 +1,4 @@
-//! The names in a file of `--env-file`, as docker reads it.
+//! The variables in a file of `--env-file`, as docker reads it.
 
 use std::fs;
 use std::io;
@@ -7,8 +7,8 @@ use std::path::Path;
 /// A file of variables that the user gave.
 #[derive(Debug)]
 pub struct EnvFile {
-    /// The names that it sets.
-    pub names: Vec<String>,
+    /// The names that it sets, each with its value if it gives one.
+    pub variables: Vec<(String, Option<String>)>,
     /// What it said, if it can only be read once (a pipe): docker gets this copy.
     pub copy: Option<Vec<u8>>,
 }
@@ -17,17 +17,20 @@ pub struct EnvFile {
 pub fn read(path: &Path) -> io::Result<EnvFile> {
     let regular = fs::metadata(path)?.is_file();
     let content = fs::read(path)?;
-    let names = names(&String::from_utf8_lossy(&content));
-    Ok(EnvFile { names, copy: (!regular).then_some(content) })
+    let variables = variables(&String::from_utf8_lossy(&content));
+    Ok(EnvFile { variables, copy: (!regular).then_some(content) })
 }
 
-fn names(content: &str) -> Vec<String> {
+fn variables(content: &str) -> Vec<(String, Option<String>)> {
     let content = content.strip_prefix('\u{feff}').unwrap_or(content);
     content
         .lines()
         .map(str::trim_start)
         .filter(|line| !line.is_empty() && !line.starts_with('#'))
-        .map(|line| line.split_once('=').map_or(line, |(name, _)| name).to_owned())
+        .map(|line| match line.split_once('=') {
+            Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
+            None => (line.to_owned(), None),
+        })
         .collect()
 }
 
@@ -38,6 +41,8 @@ mod tests {
     #[test]
     fn names_are_what_stands_before_the_equals_sign() {
         let content = "\u{feff}A=1\n  B=x=y\n# C=1\n\nD\n";
-        assert_eq!(names(content), ["A", "B", "D"]);
+        let value = |name: &str, value: &str| (name.to_owned(), Some(value.to_owned()));
+        let expected = [value("A", "1"), value("B", "x=y"), ("D".to_owned(), None)];
+        assert_eq!(variables(content), expected);
     }
 }

@@ -105,8 +105,41 @@ impl NetworkError {
     }
 }
 
-/// Reads a value of `--network`.
-pub fn attachment(value: &str) -> Result<Attachment, FieldError> {
+/// Reads a value of docker's `--network`.
+pub fn of_docker(value: &str) -> Result<Vec<Attachment>, FieldError> {
+    Ok(vec![attachment(value)?])
+}
+
+/// Reads a value of podman's `--network`: `NAME,NAME`, `NAME:key=value,…` or a mode.
+pub fn of_podman(value: &str) -> Result<Vec<Attachment>, FieldError> {
+    let (names, fields) = value.split_once(':').unwrap_or((value, ""));
+    match names {
+        "container" | "ns" => return Ok(vec![named(&format!("container:{fields}"))]),
+        "pod" => return Ok(vec![named("container:POD")]),
+        // A mode keeps its options.
+        "slirp4netns" | "pasta" | "private" => return Ok(vec![named(value)]),
+        _ => {}
+    }
+    let mut attachments: Vec<Attachment> = names.split(',').map(named).collect();
+    for field in fields.split(',').filter(|field| !field.is_empty()) {
+        let field = match field.split_once('=') {
+            Some(("mac", value)) => format!("mac-address={value}"),
+            Some(("alias" | "ip" | "ip6", _)) => field.to_owned(),
+            _ => return Err(FieldError::Field(field.to_owned())),
+        };
+        let [attachment] = &mut *attachments else {
+            return Err(FieldError::Field(field));
+        };
+        set_field(attachment, &field)?;
+    }
+    Ok(attachments)
+}
+
+fn named(name: &str) -> Attachment {
+    Attachment { name: name.to_owned(), ..Attachment::default() }
+}
+
+fn attachment(value: &str) -> Result<Attachment, FieldError> {
     let mut attachment = Attachment::default();
     if !is_long(value) {
         attachment.name = value.to_owned();
@@ -230,6 +263,29 @@ mod tests {
         assert_eq!(long.ip.as_deref(), Some("10.0.0.9"));
         assert_eq!(long.driver_options["com.docker.mtu"], "1400");
         assert_eq!(long.gateway_priority, Some(2));
+    }
+
+    #[test]
+    fn podmans_networks_are_read_as_podman_does() {
+        let names = |value: &str| {
+            let read = of_podman(value).expect(value).into_iter();
+            read.map(|network| network.name).collect::<Vec<_>>()
+        };
+        assert_eq!(names("shop,back"), ["shop", "back"]);
+        assert_eq!(
+            names("slirp4netns:mtu=1500,port_handler=x"),
+            ["slirp4netns:mtu=1500,port_handler=x"]
+        );
+        let long = of_podman("shop:alias=web,ip=10.0.0.9,mac=02:00:00:00:00:01").expect("a form");
+        assert_eq!((long[0].aliases[0].as_str(), long[0].ip.as_deref()), ("web", Some("10.0.0.9")));
+        assert_eq!(long[0].mac.as_deref(), Some("02:00:00:00:00:01"));
+        let refused = |value: &str| check(&of_podman(value).expect("a mode"));
+        assert_eq!(refused("host"), Err(NetworkError::Host));
+        for mode in ["container:db", "ns:db"] {
+            assert_eq!(refused(mode), Err(NetworkError::Container("db".to_owned())));
+        }
+        assert!(matches!(of_podman("shop:nope=1"), Err(FieldError::Field(_))));
+        assert!(matches!(of_podman("a,b:ip=10.0.0.9"), Err(FieldError::Field(_))));
     }
 
     #[test]

@@ -3,7 +3,8 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-use super::table::{FlagSpec, GLOBAL, RUN, Takes};
+use super::client::{Client, DOCKER, Part};
+use super::table::{FlagSpec, Takes};
 use crate::failure::{Failure, nearest};
 
 /// What a line that begins with `docker` asks for.
@@ -18,6 +19,8 @@ pub enum Line {
 /// A `docker run` line.
 #[derive(Debug)]
 pub struct DockerRun {
+    /// Whose it is.
+    pub client: &'static Client,
     /// Flags between `docker` and its command.
     pub globals: Vec<Flag>,
     /// `run`, or `container run`.
@@ -64,39 +67,43 @@ pub enum ParseError {
         value: String,
     },
     /// `docker run` alone.
-    #[error("'docker run' requires at least 1 argument")]
-    NoImage,
+    #[error("'{0} run' requires at least 1 argument")]
+    NoImage(&'static str),
     /// `docker` alone.
-    #[error("nothing follows 'docker'")]
-    NoCommand,
+    #[error("nothing follows '{0}'")]
+    NoCommand(&'static str),
     /// A docker command that no container comes from.
-    #[error("'docker {0}' does not start a container in a target's place")]
-    OtherCommand(String),
+    #[error("'{0} {1}' does not start a container in a target's place")]
+    OtherCommand(&'static str, String),
 }
 
-impl From<ParseError> for Failure {
-    fn from(error: ParseError) -> Self {
-        let hint = match &error {
-            ParseError::UnknownFlag(name) => {
-                let known = RUN.iter().map(|flag| flag.long);
+impl ParseError {
+    /// What the user of that client is told.
+    pub fn failure(&self, client: &'static Client) -> Failure {
+        let program = client.program;
+        let hint = match self {
+            Self::UnknownFlag(name) => {
+                let known = client.flags(Part::Run).map(|flag| flag.long);
                 match nearest(name, known).first() {
-                    Some(near) => format!("did you mean --{near}? see 'docker run --help'"),
-                    None => "see 'docker run --help'; mirrord's own options stand before 'docker'"
-                        .to_owned(),
+                    Some(near) => format!("did you mean --{near}? see '{program} run --help'"),
+                    None => format!(
+                        "see '{program} run --help'; mirrord's own options stand before '{program}'"
+                    ),
                 }
             }
-            ParseError::NoCommand | ParseError::OtherCommand(_) => {
-                "use 'mirrord -t container/NAME docker run [FLAGS] IMAGE [COMMAND]'".to_owned()
+            Self::NoCommand(_) | Self::OtherCommand(..) => {
+                format!("use 'mirrord -t container/NAME {program} run [FLAGS] IMAGE [COMMAND]'")
             }
-            _ => "see 'docker run --help'".to_owned(),
+            _ => format!("see '{program} run --help'"),
         };
-        Failure::new(error.to_string()).hint(hint)
+        Failure::new(self.to_string()).hint(hint)
     }
 }
 
-/// Reads the words after `docker`.
-pub fn line(words: &[OsString]) -> Result<Line, ParseError> {
-    let (globals, rest) = flags(words, GLOBAL)?;
+/// Reads the words after `docker`, or after the program of another client.
+pub fn line(client: &'static Client, words: &[OsString]) -> Result<Line, ParseError> {
+    let program = client.program;
+    let (globals, rest) = flags(words, client, Part::Global)?;
     if has_switch(&globals, &["help", "version"]) {
         return Ok(Line::Docker);
     }
@@ -105,24 +112,24 @@ pub fn line(words: &[OsString]) -> Result<Line, ParseError> {
         (Some("run"), _) => (vec!["run"], &rest[1..]),
         (Some("container"), Some("run")) => (vec!["container", "run"], &rest[2..]),
         (Some("container"), Some(other)) => {
-            return Err(ParseError::OtherCommand(format!("container {other}")));
+            return Err(ParseError::OtherCommand(program, format!("container {other}")));
         }
-        (Some(other), _) => return Err(ParseError::OtherCommand(other.to_owned())),
-        (None, _) => return Err(ParseError::NoCommand),
+        (Some(other), _) => return Err(ParseError::OtherCommand(program, other.to_owned())),
+        (None, _) => return Err(ParseError::NoCommand(program)),
     };
-    let (flags, rest) = flags(words, RUN)?;
+    let (flags, rest) = flags(words, client, Part::Run)?;
     if has_switch(&flags, &["help"]) {
         return Ok(Line::Docker);
     }
     if rest.is_empty() {
-        return Err(ParseError::NoImage);
+        return Err(ParseError::NoImage(program));
     }
-    Ok(Line::Run(Box::new(DockerRun { globals, verb, flags, rest: rest.to_vec() })))
+    Ok(Line::Run(Box::new(DockerRun { client, globals, verb, flags, rest: rest.to_vec() })))
 }
 
 /// What stands behind docker's own flags; all of it if they are not understood.
 pub fn behind_globals(words: &[OsString]) -> &[OsString] {
-    flags(words, GLOBAL).map_or(words, |(_, behind)| behind)
+    flags(words, &DOCKER, Part::Global).map_or(words, |(_, behind)| behind)
 }
 
 fn has_switch(flags: &[Flag], names: &[&str]) -> bool {
@@ -132,7 +139,8 @@ fn has_switch(flags: &[Flag], names: &[&str]) -> bool {
 /// Splits leading flags from the words behind them.
 fn flags<'a>(
     mut words: &'a [OsString],
-    table: &'static [FlagSpec],
+    client: &'static Client,
+    part: Part,
 ) -> Result<(Vec<Flag>, &'a [OsString]), ParseError> {
     let mut flags = Vec::new();
     while let Some((word, behind)) = words.split_first() {
@@ -145,8 +153,8 @@ fn flags<'a>(
             break;
         }
         words = match bytes.strip_prefix(b"--") {
-            Some(long) => long_flag(long, words, table, &mut flags)?,
-            None => cluster(&bytes[1..], words, table, &mut flags)?,
+            Some(long) => long_flag(long, words, client.flags(part), &mut flags)?,
+            None => cluster(&bytes[1..], words, || client.flags(part), &mut flags)?,
         };
     }
     Ok((flags, words))
@@ -155,7 +163,7 @@ fn flags<'a>(
 fn long_flag<'a>(
     word: &[u8],
     behind: &'a [OsString],
-    table: &'static [FlagSpec],
+    mut table: impl Iterator<Item = &'static FlagSpec>,
     flags: &mut Vec<Flag>,
 ) -> Result<&'a [OsString], ParseError> {
     if matches!(word.first(), Some(b'-' | b'=')) {
@@ -167,7 +175,7 @@ fn long_flag<'a>(
         None => (word, None),
     };
     let name = lossy(name);
-    let spec = table.iter().find(|spec| spec.long == name).ok_or(ParseError::UnknownFlag(name))?;
+    let spec = table.find(|spec| spec.long == name).ok_or(ParseError::UnknownFlag(name))?;
     let (value, behind) = match (value, spec.takes, behind.split_first()) {
         (Some(value), _, _) => (Some(value), behind),
         (None, Takes::Nothing, _) => (None, behind),
@@ -179,17 +187,16 @@ fn long_flag<'a>(
 }
 
 /// `-itd`, `-p8080:80`, `-e=A=1`.
-fn cluster<'a>(
+fn cluster<'a, T: Iterator<Item = &'static FlagSpec>>(
     word: &[u8],
     behind: &'a [OsString],
-    table: &'static [FlagSpec],
+    table: impl Fn() -> T,
     flags: &mut Vec<Flag>,
 ) -> Result<&'a [OsString], ParseError> {
     let mut letters = word;
     while let Some((letter, after)) = letters.split_first() {
         let letter = char::from(*letter);
-        let spec = table
-            .iter()
+        let spec = table()
             .find(|spec| spec.short == Some(letter))
             .ok_or_else(|| ParseError::UnknownShorthand(letter, lossy(letters)))?;
         let rest = |bytes: &[u8]| Some(OsString::from_vec(bytes.to_vec()));
@@ -277,9 +284,15 @@ impl DockerRun {
         self.rest.iter().skip(1).map(|word| word.to_string_lossy().into_owned()).collect()
     }
 
-    /// The value of a flag between `docker` and `run`; the last one counts.
+    /// The flags that say which engine, wherever they stand.
+    pub fn all_globals(&self) -> impl DoubleEndedIterator<Item = &Flag> {
+        let behind = self.flags.iter().filter(|flag| self.client.is_global(flag.spec));
+        self.globals.iter().chain(behind)
+    }
+
+    /// The value of one of those; the last one counts.
     pub fn global(&self, long: &str) -> Option<String> {
-        self.globals.iter().rev().find(|flag| flag.spec.long == long).map(Flag::text)
+        self.all_globals().rev().find(|flag| flag.spec.long == long).map(Flag::text)
     }
 
     /// Whether a switch between `docker` and `run` is on, if it is there; the last one counts.

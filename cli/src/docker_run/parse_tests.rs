@@ -1,3 +1,4 @@
+use super::super::client::{DOCKER, PODMAN};
 use super::*;
 
 fn words(line: &str) -> Vec<OsString> {
@@ -5,14 +6,14 @@ fn words(line: &str) -> Vec<OsString> {
 }
 
 fn run(line: &str) -> DockerRun {
-    match super::line(&words(line)) {
+    match super::line(&DOCKER, &words(line)) {
         Ok(Line::Run(run)) => *run,
         other => panic!("{line}: {other:?}"),
     }
 }
 
 fn error(line: &str) -> ParseError {
-    super::line(&words(line)).expect_err(line)
+    super::line(&DOCKER, &words(line)).expect_err(line)
 }
 
 /// The line as `--name=value` words, then a bar, then what is never touched.
@@ -72,7 +73,7 @@ fn the_image_and_all_behind_it_are_left_alone() {
 fn words_that_are_not_utf8_survive() {
     let odd = OsString::from_vec(b"/tmp/\xff:/x".to_vec());
     let line = [OsString::from("run"), "-v".into(), odd.clone(), "img".into(), odd.clone()];
-    let Ok(Line::Run(run)) = super::line(&line) else { panic!() };
+    let Ok(Line::Run(run)) = super::line(&DOCKER, &line) else { panic!() };
     assert_eq!(run.flags[0].value.as_ref(), Some(&odd));
     assert_eq!(run.rest[1], odd);
 }
@@ -89,7 +90,7 @@ fn flags_between_docker_and_run_are_kept() {
 #[test]
 fn help_and_version_are_dockers() {
     for line in ["run --help", "--help", "--version run img", "run --rm --help img", "-v"] {
-        assert!(matches!(super::line(&words(line)), Ok(Line::Docker)), "{line}");
+        assert!(matches!(super::line(&DOCKER, &words(line)), Ok(Line::Docker)), "{line}");
     }
 }
 
@@ -100,14 +101,26 @@ fn mistakes_are_told_in_dockers_words() {
     assert_eq!(error("run --name").to_string(), "flag needs an argument: --name");
     assert_eq!(error("run -it -p").to_string(), "flag needs an argument: 'p' in -p");
     assert_eq!(error("run --=x img").to_string(), "bad flag syntax: --=x");
-    assert_eq!(error("run --rm"), ParseError::NoImage);
-    assert_eq!(error("ps"), ParseError::OtherCommand("ps".to_owned()));
+    assert_eq!(error("run --rm"), ParseError::NoImage("docker"));
+    assert_eq!(error("ps"), ParseError::OtherCommand("docker", "ps".to_owned()));
     assert!(matches!(error("run --rm=maybe img"), ParseError::NotABool { flag: "rm", .. }));
-    assert_eq!(super::line(&[]).expect_err("no words"), ParseError::NoCommand);
+    assert_eq!(super::line(&DOCKER, &[]).expect_err("no words"), ParseError::NoCommand("docker"));
 }
 
 #[test]
 fn an_unknown_flag_names_the_nearest() {
-    let failure = Failure::from(error("run --entrypiont x img"));
+    let failure = error("run --entrypiont x img").failure(&DOCKER);
     assert_eq!(failure.hint.as_deref(), Some("did you mean --entrypoint? see 'docker run --help'"));
+}
+
+#[test]
+fn podmans_own_flags_stand_on_both_sides_of_run() {
+    let line = "--root /a run --log-level=debug --secret key -c 2 -p80 img -c 3";
+    let Ok(Line::Run(run)) = super::line(&PODMAN, &words(line)) else { panic!() };
+    let words: Vec<_> = run.flags.iter().map(|flag| flag.word()).collect();
+    assert_eq!(words, ["--log-level=debug", "--secret=key", "--cpu-shares=2", "--publish=80"]);
+    assert_eq!(run.global("root").as_deref(), Some("/a"));
+    assert_eq!(run.global("log-level").as_deref(), Some("debug"));
+    let unknown = super::line(&PODMAN, &["run".into(), "--link=x".into(), "img".into()]);
+    assert_eq!(unknown.expect_err("not podman's"), ParseError::UnknownFlag("link".to_owned()));
 }

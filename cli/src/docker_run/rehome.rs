@@ -55,6 +55,16 @@ impl Rehomed {
 /// Why a line cannot run in a target's place.
 #[derive(Debug, thiserror::Error)]
 pub enum RehomeError {
+    /// A flag that has no place here.
+    #[error("--{flag}: {reason}")]
+    Refused {
+        /// Its long name.
+        flag: &'static str,
+        /// Why.
+        reason: &'static str,
+        /// What to do.
+        instead: &'static str,
+    },
     /// `--publish` or `--expose`.
     #[error("invalid argument {value:?} for --{flag}")]
     Port {
@@ -85,13 +95,14 @@ impl RehomeError {
     #[cfg(test)]
     pub fn is_ours(&self) -> bool {
         use NetworkError::{Container, Host, None};
-        matches!(self, Self::Network(Host | None | Container(_)))
+        matches!(self, Self::Refused { .. } | Self::Network(Host | None | Container(_)))
     }
 }
 
 impl From<RehomeError> for Failure {
     fn from(error: RehomeError) -> Self {
         let hint = match &error {
+            RehomeError::Refused { instead, .. } => instead,
             RehomeError::Network(error) => error.hint(),
             _ => "see 'docker run --help'",
         };
@@ -112,12 +123,15 @@ pub fn rehome(run: &DockerRun) -> Result<(Rehomed, Vec<OsString>), RehomeError> 
         match flag.spec.place {
             Place::Pass => docker.push(flag.word()),
             Place::Handled(_) => handled(flag, &mut rehomed, &mut docker)?,
-            Place::Sidecar(_) => sidecar(flag, &mut rehomed, &mut legacy)?,
+            Place::Sidecar(_) => sidecar(flag, run, &mut rehomed, &mut legacy)?,
+            Place::Refused(reason, instead) => {
+                return Err(RehomeError::Refused { flag: flag.spec.long, reason, instead });
+            }
         }
     }
     rehomed.name = run.values("name").last().filter(|name| !name.is_empty());
     rehomed.publish_all = run.switch("publish-all");
-    legacy.apply(&mut rehomed).map_err(RehomeError::Network)?;
+    legacy.apply(&mut rehomed, run.client.default_network).map_err(RehomeError::Network)?;
     network::check(&rehomed.networks).map_err(RehomeError::Network)?;
     Ok((rehomed, docker))
 }
@@ -148,7 +162,12 @@ fn argument(flag: &Flag, cause: &dyn std::error::Error) -> RehomeError {
     RehomeError::Argument { flag: flag_names, value: flag.text(), cause: cause.to_string() }
 }
 
-fn sidecar(flag: &Flag, rehomed: &mut Rehomed, legacy: &mut Legacy) -> Result<(), RehomeError> {
+fn sidecar(
+    flag: &Flag,
+    run: &DockerRun,
+    rehomed: &mut Rehomed,
+    legacy: &mut Legacy,
+) -> Result<(), RehomeError> {
     let long = flag.spec.long;
     let text = flag.text();
     let port = |source| RehomeError::Port { flag: long, value: text.clone(), source };
@@ -157,8 +176,8 @@ fn sidecar(flag: &Flag, rehomed: &mut Rehomed, legacy: &mut Legacy) -> Result<()
         "publish" => rehomed.published.extend(ports::publish(&text).map_err(port)?),
         "expose" => rehomed.exposed.extend(ports::expose(&text).map_err(port)?),
         "network" | "net" => {
-            let network = network::attachment(&text).map_err(|cause| argument(flag, &cause))?;
-            rehomed.networks.push(network);
+            let networks = (run.client.networks)(&text).map_err(|cause| argument(flag, &cause))?;
+            rehomed.networks.extend(networks);
         }
         "network-alias" | "net-alias" => legacy.aliases.push(text),
         "ip" => legacy.ip = filled(text),
@@ -198,13 +217,13 @@ impl Legacy {
         !addressed && self.aliases.is_empty() && self.link_local.is_empty()
     }
 
-    fn apply(self, rehomed: &mut Rehomed) -> Result<(), NetworkError> {
+    fn apply(self, rehomed: &mut Rehomed, default: &str) -> Result<(), NetworkError> {
         rehomed.links.clone_from(&self.links);
         if rehomed.networks.is_empty() {
             if self.is_silent() {
                 return Ok(());
             }
-            rehomed.networks.push(Attachment { name: "default".to_owned(), ..Default::default() });
+            rehomed.networks.push(Attachment { name: default.to_owned(), ..Default::default() });
         }
         let first = &mut rehomed.networks[0];
         let both = |flag, own, twice: bool| {

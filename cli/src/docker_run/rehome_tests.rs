@@ -3,7 +3,9 @@ use crate::docker_run::parse::{self, Line};
 
 fn line(line: &str) -> Result<(Rehomed, String), RehomeError> {
     let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
-    let Ok(Line::Run(run)) = parse::line(&words) else { panic!("{line}") };
+    let Ok(Line::Run(run)) = parse::line(&crate::docker_run::client::DOCKER, &words) else {
+        panic!("{line}")
+    };
     let (rehomed, docker) = rehome(&run)?;
     let words: Vec<_> = docker.iter().map(|word| word.to_string_lossy()).collect();
     Ok((rehomed, words.join(" ")))

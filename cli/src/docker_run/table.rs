@@ -31,6 +31,8 @@ pub enum Place {
     Sidecar(&'static str),
     /// To docker, and looked at on the way: the reason.
     Handled(&'static str),
+    /// Nowhere: the reason, and what to do instead.
+    Refused(&'static str, &'static str),
 }
 
 /// Why most flags pass.
@@ -45,21 +47,23 @@ impl Place {
     pub fn why(self) -> &'static str {
         match self {
             Self::Pass => PASSES,
-            Self::Sidecar(why) | Self::Handled(why) => why,
+            Self::Sidecar(why) | Self::Handled(why) | Self::Refused(why, _) => why,
         }
     }
 }
 
-const fn value(long: &'static str) -> FlagSpec {
+/// One with a value, passed on.
+pub(super) const fn value(long: &'static str) -> FlagSpec {
     FlagSpec { long, short: None, takes: Takes::Value, place: Place::Pass }
 }
 
-const fn switch(long: &'static str) -> FlagSpec {
+/// One without, passed on.
+pub(super) const fn switch(long: &'static str) -> FlagSpec {
     FlagSpec { long, short: None, takes: Takes::Nothing, place: Place::Pass }
 }
 
 impl FlagSpec {
-    const fn short(mut self, short: char) -> Self {
+    pub(super) const fn short(mut self, short: char) -> Self {
         self.short = Some(short);
         self
     }
@@ -69,8 +73,13 @@ impl FlagSpec {
         self
     }
 
-    const fn handled(mut self, why: &'static str) -> Self {
+    pub(super) const fn handled(mut self, why: &'static str) -> Self {
         self.place = Place::Handled(why);
+        self
+    }
+
+    pub(super) const fn refused(mut self, why: &'static str, instead: &'static str) -> Self {
+        self.place = Place::Refused(why, instead);
         self
     }
 }
@@ -205,7 +214,6 @@ pub const GLOBAL: &[FlagSpec] = &[
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
-    use std::process::Command;
 
     use super::*;
 
@@ -216,46 +224,6 @@ mod tests {
             let short: Vec<_> = table.iter().filter_map(|flag| flag.short).collect();
             assert_eq!(long.len(), table.len());
             assert_eq!(short.iter().collect::<BTreeSet<_>>().len(), short.len());
-        }
-    }
-
-    /// (long, short, takes a value) of every flag in a docker help text.
-    fn flags_of_help(help: &str) -> Vec<(String, Option<char>, bool)> {
-        help.lines()
-            .filter_map(|line| {
-                let words: Vec<&str> = line.split_whitespace().collect();
-                let at = words.iter().position(|word| word.starts_with("--"))?;
-                let short = match (at, words.first()) {
-                    (0, _) => None,
-                    (1, Some(first)) if first.starts_with('-') && first.ends_with(',') => {
-                        first.chars().nth(1)
-                    }
-                    _ => return None,
-                };
-                let indent = line.len() - line.trim_start().len();
-                let name_ends = line.find(words[at])? + words[at].len();
-                let takes = line[name_ends..].starts_with(' ')
-                    && !line[name_ends..].starts_with("  ")
-                    && words.len() > at + 1;
-                (indent <= 6).then(|| (words[at][2..].to_owned(), short, takes))
-            })
-            .collect()
-    }
-
-    #[test]
-    fn the_table_knows_every_flag_of_this_machines_docker() {
-        let Ok(output) = Command::new("docker").args(["run", "--help"]).output() else {
-            eprintln!("SKIPPED: there is no docker client on this machine");
-            return;
-        };
-        let flags = flags_of_help(&String::from_utf8_lossy(&output.stdout));
-        assert!(flags.len() > 80, "only {} flags understood", flags.len());
-        for (long, short, takes) in flags {
-            let Some(spec) = RUN.iter().find(|spec| spec.long == long) else {
-                panic!("docker run --{long} is not in the table");
-            };
-            assert_eq!(spec.short, short, "--{long}");
-            assert_eq!(spec.takes == Takes::Value, takes, "--{long}");
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use bollard::models::ContainerSummary;
+use bollard::models::{ContainerState, ContainerSummary};
 use bollard::query_parameters::{
     EventsOptionsBuilder, InspectContainerOptions, StopContainerOptions,
 };
@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::clean::{self, SESSION_LABEL, is_ours, labelled, of_session, state};
 use super::connect::{Engine, EngineError};
+use super::podman::states;
 use crate::session::SessionId;
 
 /// How soon an app that was stopped is started again: `docker restart` does so at once.
@@ -144,8 +145,7 @@ pub async fn comes_back(engine: &Engine, session: &SessionId) -> bool {
     };
     // The engine answers once a start that is under way is done.
     let starts = apps.iter().map(async |app| {
-        let found = engine.api().inspect_container(&app.id, None::<InspectContainerOptions>).await;
-        found.ok().and_then(|found| found.state?.running).unwrap_or(false)
+        state_of(engine, &app.id).await.and_then(|state| state.running).unwrap_or(false)
     });
     join_all(starts).await.contains(&true)
 }
@@ -159,8 +159,7 @@ pub async fn was_told_to_end(engine: &Engine, session: &SessionId) -> bool {
 }
 
 async fn told_to_end(engine: &Engine, id: &str) -> Option<bool> {
-    let found = engine.api().inspect_container(id, None::<InspectContainerOptions>).await;
-    let state = found.ok()?.state?;
+    let state = state_of(engine, id).await?;
     if state.running == Some(true) {
         return Some(true);
     }
@@ -172,6 +171,14 @@ async fn told_to_end(engine: &Engine, id: &str) -> Option<bool> {
     let mut events = std::pin::pin!(engine.api().events(Some(options)));
     let event = timeout(GRACE, events.next()).await.ok()?;
     Some(event.is_some_and(|event| event.is_ok()))
+}
+
+async fn state_of(engine: &Engine, id: &str) -> Option<ContainerState> {
+    let found = match engine.is_podman() {
+        true => states::inspect(engine, id).await.ok()?,
+        false => engine.api().inspect_container(id, None::<InspectContainerOptions>).await.ok()?,
+    };
+    found.state
 }
 
 /// The engine's words for a moment, as it takes them in a question; none for one that never was,

@@ -13,6 +13,8 @@ use futures_util::future::join_all;
 
 use super::apps::stop_one;
 use super::connect::{Engine, EngineError};
+use super::containers::{self, Role};
+use super::podman::states;
 use crate::session::SessionId;
 
 /// On everything that belongs to a session; its value is the session's id.
@@ -23,6 +25,10 @@ pub const ROLE_LABEL: &str = "mirrord.role";
 const NEW: Duration = Duration::from_secs(120);
 /// A container that was being created while its creator died shows up by then.
 const LATE_ARRIVALS: Duration = Duration::from_millis(500);
+/// What podman says of a container whose network another one has joined.
+const DEPENDENT: &str = "dependent containers";
+/// How often it is tried to be removed.
+const TRIES: u32 = 20;
 
 /// Stops the session's app and removes its sidecar and agent; doing so twice is no error.
 pub async fn clean(engine: &Engine, session: &SessionId) -> Result<(), EngineError> {
@@ -35,6 +41,11 @@ pub async fn clean(engine: &Engine, session: &SessionId) -> Result<(), EngineErr
         join_all(ids(&ours).chain(ids(&never_ran)).map(|id| remove(engine, id))),
     );
     stops.into_iter().chain(removals).collect::<Result<(), _>>()?;
+    if engine.is_podman() {
+        for role in [Role::Agent, Role::Proxy] {
+            remove(engine, &containers::name(role, session)).await?;
+        }
+    }
     remove_volumes(engine, session).await
 }
 
@@ -112,12 +123,18 @@ pub async fn sweep(engine: &Engine, own: &SessionId) -> Result<(), EngineError> 
 
 /// Waits until a container has been removed; one that is not there has been.
 pub async fn removed(engine: &Engine, id: &str) {
-    wait(engine, id, "removed").await;
+    match engine.is_podman() {
+        true => states::until(engine, id, true).await,
+        false => wait(engine, id, "removed").await,
+    }
 }
 
 /// Waits until a container does not run; one that is not there does not.
 pub async fn not_running(engine: &Engine, id: &str) {
-    wait(engine, id, "not-running").await;
+    match engine.is_podman() {
+        true => states::until(engine, id, false).await,
+        false => wait(engine, id, "not-running").await,
+    }
 }
 
 async fn wait(engine: &Engine, id: &str, condition: &str) {
@@ -126,8 +143,25 @@ async fn wait(engine: &Engine, id: &str, condition: &str) {
     while waiting.next().await.is_some() {}
 }
 
-/// Removes a container with its anonymous volumes, running or not.
+/// Removes a container with its anonymous volumes, running or not. With podman, one whose network
+/// another one has joined goes after it, and stays, ended, as long as its user keeps the other.
 pub async fn remove(engine: &Engine, id: &str) -> Result<(), EngineError> {
+    let mut tries = 0;
+    loop {
+        match remove_once(engine, id).await {
+            Err(error) if error.message().contains(DEPENDENT) && tries < TRIES => {
+                if states::is_kept(engine, error.message()).await {
+                    return Ok(());
+                }
+                tries += 1;
+                tokio::time::sleep(LATE_ARRIVALS).await;
+            }
+            other => return other,
+        }
+    }
+}
+
+async fn remove_once(engine: &Engine, id: &str) -> Result<(), EngineError> {
     let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
     match engine.api().remove_container(id, Some(options)).await {
         Ok(()) => Ok(()),
@@ -154,6 +188,9 @@ pub(super) async fn labelled(
     engine: &Engine,
     label: String,
 ) -> Result<Vec<ContainerSummary>, EngineError> {
+    if engine.is_podman() {
+        return states::labelled(engine, &label).await;
+    }
     let filters = HashMap::from([("label", vec![label])]);
     let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
     let containers = engine.api().list_containers(Some(options)).await;

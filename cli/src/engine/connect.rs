@@ -16,6 +16,8 @@ const PREFERRED: ClientVersion = ClientVersion { major_version: 1, minor_version
 const KNOWS_BPF: usize = 42;
 /// The first version that attaches several networks at once.
 const SEVERAL_NETWORKS: usize = 44;
+/// What answers for podman.
+const PODMAN: &str = "podman service";
 /// Seconds that a request may take to be answered.
 const TIMEOUT: u64 = 120;
 
@@ -30,8 +32,10 @@ pub struct Engine {
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
     /// Nothing answers there.
-    #[error("no Docker Engine answers at {host} ({from})")]
+    #[error("no {what} answers at {host} ({from})")]
     Unreachable {
+        /// What should.
+        what: &'static str,
         /// Its address.
         host: String,
         /// Who named it.
@@ -71,8 +75,8 @@ impl From<EngineError> for Failure {
     fn from(error: EngineError) -> Self {
         let failure = Failure::new(error.to_string());
         match error {
-            EngineError::Unreachable { host, cause, .. } => {
-                failure.because(cause).hint(unreachable_hint(&host))
+            EngineError::Unreachable { what, host, cause, .. } => {
+                failure.because(cause).hint(unreachable_hint(what, &host))
             }
             EngineError::Permission { host, .. } => failure.hint(format!(
                 "add yourself to the group of {} ('sudo usermod -aG docker $USER', then log in again), or use sudo",
@@ -88,8 +92,13 @@ impl From<EngineError> for Failure {
 }
 
 /// What can be done where nothing answers.
-fn unreachable_hint(host: &str) -> String {
+fn unreachable_hint(what: &str, host: &str) -> String {
     match host.split_once("://") {
+        _ if what == PODMAN => {
+            "start it with 'podman system service', or leave out --url, --connection and \
+             CONTAINER_HOST: then a session starts one itself"
+                .into()
+        }
         Some(("unix", _)) => {
             "start Docker, or name another engine with DOCKER_HOST or 'docker context use'".into()
         }
@@ -168,14 +177,19 @@ impl Engine {
         &self.docker
     }
 
-    /// Whether it is likely to know CAP_BPF.
+    /// Whether CAP_BPF is likely to suffice for what it is for: podman's seccomp filter wants more.
     pub fn knows_bpf(&self) -> bool {
-        self.docker.client_version().minor_version >= KNOWS_BPF
+        self.docker.client_version().minor_version >= KNOWS_BPF && !self.is_podman()
     }
 
     /// Whether a container can be created in several networks.
     pub fn several_networks(&self) -> bool {
         self.docker.client_version().minor_version >= SEVERAL_NETWORKS
+    }
+
+    /// Whether it is podman, as far as the command line says.
+    pub fn is_podman(&self) -> bool {
+        self.endpoint.podman.is_some()
     }
 
     /// What is said of an engine that does not answer.
@@ -235,7 +249,9 @@ fn explain(endpoint: &Endpoint, doing: &str, error: BollardError) -> EngineError
 }
 
 fn unreachable(endpoint: &Endpoint, cause: String) -> EngineError {
-    EngineError::Unreachable { host: endpoint.host.clone(), from: endpoint.source.clone(), cause }
+    let what = if endpoint.podman.is_some() { PODMAN } else { "Docker Engine" };
+    let (host, from) = (endpoint.host.clone(), endpoint.source.clone());
+    EngineError::Unreachable { what, host, from, cause }
 }
 
 /// A path that cannot be seen may be forbidden rather than absent.
@@ -295,6 +311,7 @@ mod tests {
             host: "unix:///nowhere/docker.sock".to_owned(),
             source: "DOCKER_HOST".to_owned(),
             tls: None,
+            podman: None,
         };
         let failure = Failure::from(Engine::new(&endpoint).expect_err("nothing there"));
         assert_eq!(

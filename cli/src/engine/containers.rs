@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use bollard::models::{
     ContainerCreateBody, ContainerCreateResponse, HostConfig, HostConfigLogConfig, Mount,
-    MountType, MountVolumeOptions,
+    MountType, VolumeCreateRequest,
 };
 use bollard::query_parameters::{CreateContainerOptionsBuilder, StartContainerOptions};
 use mirrord_netns::SIDECAR_SYSCTLS;
@@ -75,12 +75,10 @@ pub fn layer_volume_name(session: impl std::fmt::Display) -> String {
 
 /// The engine fills it with what the image has there.
 fn layer_volume(session: &SessionId) -> Mount {
-    let labels = HashMap::from([(SESSION_LABEL.to_owned(), session.to_string())]);
     Mount {
         typ: Some(MountType::VOLUME),
         source: Some(layer_volume_name(session)),
         target: Some(LAYER_FOLDER.to_owned()),
-        volume_options: Some(MountVolumeOptions { labels: Some(labels), ..Default::default() }),
         ..Mount::default()
     }
 }
@@ -144,8 +142,13 @@ impl Common<'_> {
         }
         host.sysctls =
             Some(sysctls.map(|(key, value)| (key.to_owned(), value.to_owned())).collect());
-        network::apply(rehomed, image_ports, remote_dns, &mut body);
+        // Podman's name server asks from the host, not from the container.
+        let names_by_proxy = remote_dns && !self.engine.is_podman();
+        network::apply(rehomed, image_ports, names_by_proxy, &mut body);
         let later = self.networks_for_later(&mut body, rehomed);
+        if plane != (SidecarPlane::Netns { layer: false }) {
+            self.create_layer_volume().await?;
+        }
         let created = self.create(Role::Proxy, body).await?;
         for name in later {
             self.connect(&created.id, &name, rehomed).await?;
@@ -177,12 +180,29 @@ impl Common<'_> {
         let host = body.host_config.get_or_insert_default();
         host.network_mode = Some(format!("container:{}", target.id));
         host.pid_mode = Some(target.pid_mode.clone());
+        if self.engine.is_podman() {
+            // With docker, the host name comes with the network.
+            host.uts_mode = host.network_mode.clone();
+        }
         if remaps_users {
             host.userns_mode = Some("host".to_owned());
             host.tmpfs = own_folder();
         }
         host.volumes_from = sidecar.map(|sidecar| vec![sidecar.to_owned()]);
         Ok(self.create(Role::Agent, body).await?.id)
+    }
+
+    /// With its label: podman takes none from the mount.
+    async fn create_layer_volume(&self) -> Result<(), EngineError> {
+        let labels = HashMap::from([(SESSION_LABEL.to_owned(), self.session.to_string())]);
+        let request = VolumeCreateRequest {
+            name: Some(layer_volume_name(self.session)),
+            labels: Some(labels),
+            ..VolumeCreateRequest::default()
+        };
+        let created = self.engine.api().create_volume(request).await;
+        let explain = |error| self.engine.explain("cannot create mirrord's volume", error);
+        created.map(drop).map_err(explain)
     }
 
     /// Starts one of them.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::podman::{self, Podman};
 use crate::docker_run::DockerRun;
 use crate::failure::{Failure, nearest};
 
@@ -25,6 +26,14 @@ pub struct Endpoint {
     pub source: String,
     /// How a TCP connection is encrypted, if it is.
     pub tls: Option<Tls>,
+    /// What is known of it if it is podman.
+    pub podman: Option<Podman>,
+}
+
+impl Endpoint {
+    fn docker(host: String, source: String, tls: Option<Tls>) -> Self {
+        Self { host, source, tls, podman: None }
+    }
 }
 
 /// Files of certificates, and whether the engine's is looked at.
@@ -38,6 +47,14 @@ pub struct Tls {
     pub key: Option<PathBuf>,
     /// Whether somebody must vouch for the engine.
     pub verify: bool,
+}
+
+/// The engine of a line.
+pub fn of(run: &DockerRun) -> Result<Endpoint, EndpointError> {
+    match run.client.program {
+        "podman" => podman::endpoint(run),
+        _ => Sources::of(run).resolve(),
+    }
 }
 
 /// Why the engine's address could not be found out.
@@ -78,6 +95,12 @@ impl From<EndpointError> for Failure {
                 }
             }
             EndpointError::File { .. } => "see 'docker context ls'".to_owned(),
+            // Docker's is spoken.
+            EndpointError::Scheme(host) if host.starts_with("ssh:") => {
+                "podman is not reached by ssh yet: use a unix: or tcp: address, with --url, \
+                 --connection or CONTAINER_HOST"
+                    .to_owned()
+            }
             EndpointError::Scheme(_) => {
                 "use a unix://, tcp:// or ssh:// address, with -H, --context or DOCKER_HOST"
                     .to_owned()
@@ -136,21 +159,20 @@ impl Sources {
 
     /// The engine that they name.
     pub fn resolve(&self) -> Result<Endpoint, EndpointError> {
-        let endpoint = self.pick()?;
-        let Endpoint { host, source, tls } = endpoint;
+        let Endpoint { host, source, tls, .. } = self.pick()?;
         match host.split_once("://") {
             Some(("tcp", place)) => {
                 let host = format!("tcp://{}", with_port(place));
-                Ok(Endpoint { host, source, tls })
+                Ok(Endpoint::docker(host, source, tls))
             }
-            Some(("unix" | "ssh", _)) => Ok(Endpoint { host, source, tls: None }),
+            Some(("unix" | "ssh", _)) => Ok(Endpoint::docker(host, source, None)),
             _ => Err(EndpointError::Scheme(host)),
         }
     }
 
     fn pick(&self) -> Result<Endpoint, EndpointError> {
         let found = |host: &str, source: String| {
-            Ok(Endpoint { host: normal(host), source, tls: self.tls.clone() })
+            Ok(Endpoint::docker(normal(host), source, self.tls.clone()))
         };
         match (&self.context, &self.host) {
             (Some(_), Some(_)) => return Err(EndpointError::Conflict),
@@ -176,8 +198,8 @@ impl Sources {
     fn context(&self, name: &str, said_by: &str) -> Result<Endpoint, EndpointError> {
         if name == "default" {
             let host = self.env_host.as_deref().unwrap_or(DEFAULT_HOST);
-            let (host, source) = (normal(host), format!("{said_by} default"));
-            return Ok(Endpoint { host, source, tls: self.tls.clone() });
+            let source = format!("{said_by} default");
+            return Ok(Endpoint::docker(normal(host), source, self.tls.clone()));
         }
         let mut known = vec!["default".to_owned()];
         for (folder, meta) in metas(&self.config.join("contexts/meta"))? {
@@ -187,7 +209,7 @@ impl Sources {
                 let host = normal(docker["Host"].as_str().unwrap_or(DEFAULT_HOST));
                 let files = self.config.join("contexts/tls").join(folder).join("docker");
                 let tls = tls_of_context(&files, docker["SkipTLSVerify"] == true);
-                return Ok(Endpoint { host, source: format!("{said_by} {name}"), tls });
+                return Ok(Endpoint::docker(host, format!("{said_by} {name}"), tls));
             }
             known.push(its_name.to_owned());
         }
@@ -196,7 +218,7 @@ impl Sources {
 }
 
 /// `host:port` is `tcp://host:port`, `:port` is this machine's.
-fn normal(host: &str) -> String {
+pub fn normal(host: &str) -> String {
     let host = host.trim();
     match host.split_once("://") {
         Some(("unix", "")) => DEFAULT_HOST.to_owned(),

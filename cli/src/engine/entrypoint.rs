@@ -21,6 +21,8 @@ const LEADS: usize = 8;
 const HEADER: usize = 512;
 /// What is read of a file: as much as its program headers may take.
 const HEAD: usize = 8 << 10;
+/// What the loader loads before anything else (ld.so(8)).
+pub const PRELOAD: &str = "LD_PRELOAD";
 const LINK: u8 = b'2';
 /// Where a program is looked for without PATH, as runc does.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -36,20 +38,37 @@ pub struct Line<'a> {
     pub words: &'a [String],
 }
 
-/// The program, if it is statically linked. What cannot be looked at, such as an image that is not
-/// here yet, or a program that a volume brings, is taken not to be.
-pub async fn static_program(
+/// What can be said of a container's program before it runs.
+#[derive(Debug, Default)]
+pub struct Program {
+    /// Its file, if it is statically linked.
+    pub static_file: Option<PathBuf>,
+    /// What the image itself has loaded into its programs.
+    pub preloaded: Option<String>,
+}
+
+/// Looks at the program. What cannot be looked at, such as an image that is not here yet, or a
+/// program that a volume brings, is taken not to be static.
+pub async fn look(
     engine: &Engine,
     session: &SessionId,
     line: Line<'_>,
-) -> Result<Option<PathBuf>, EngineError> {
-    let Ok(image) = engine.api().inspect_image(line.image).await else { return Ok(None) };
+) -> Result<Program, EngineError> {
+    let Ok(image) = engine.api().inspect_image(line.image).await else {
+        return Ok(Program::default());
+    };
     let config = image.config.unwrap_or_default();
-    let Some(name) = program_of(&config, line) else { return Ok(None) };
+    let preloaded = variable(&config, PRELOAD).filter(|libraries| !libraries.is_empty());
+    let preloaded = preloaded.map(str::to_owned);
+    let Some(name) = program_of(&config, line) else {
+        return Ok(Program { static_file: None, preloaded });
+    };
     let container = create(engine, session, line.image).await?;
     let found = Look { engine, container: &container }.find(&config, &name).await;
     remove(engine, &container).await?;
-    Ok(found.filter(|(_, head)| program::needs_no_loader(head)).map(|(path, _)| path))
+    let static_file =
+        found.filter(|(_, head)| program::needs_no_loader(head)).map(|(path, _)| path);
+    Ok(Program { static_file, preloaded })
 }
 
 /// The first word of what runs; `--entrypoint` takes the image's command away as well.
@@ -146,9 +165,14 @@ fn candidates(config: &ImageConfig, name: &str) -> Vec<PathBuf> {
         let folder = config.working_dir.as_deref().filter(|folder| !folder.is_empty());
         return vec![plain(&Path::new(folder.unwrap_or("/")).join(name))];
     }
-    let set = config.env.iter().flatten().find_map(|variable| variable.strip_prefix("PATH="));
-    let folders = set.filter(|path| !path.is_empty()).unwrap_or(PATH).split(':');
+    let folders =
+        variable(config, "PATH").filter(|path| !path.is_empty()).unwrap_or(PATH).split(':');
     folders.map(|folder| Path::new("/").join(folder).join(name)).collect()
+}
+
+fn variable<'a>(config: &'a ImageConfig, name: &str) -> Option<&'a str> {
+    let all = config.env.iter().flatten();
+    all.filter_map(|variable| variable.strip_prefix(name)?.strip_prefix('=')).next_back()
 }
 
 /// The path without `.` and `..`.

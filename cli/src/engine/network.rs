@@ -119,7 +119,9 @@ mod tests {
 
     fn body_with(line: &str, remote_dns: bool) -> serde_json::Value {
         let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
-        let Ok(Line::Run(run)) = parse::line(&words) else { panic!("{line}") };
+        let Ok(Line::Run(run)) = parse::line(&crate::docker_run::client::DOCKER, &words) else {
+            panic!("{line}")
+        };
         let (rehomed, _) = rehome::rehome(&run).expect(line);
         let mut body = ContainerCreateBody::default();
         apply(&rehomed, &["7000/tcp".to_owned()], remote_dns, &mut body);

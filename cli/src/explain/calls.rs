@@ -52,6 +52,7 @@ pub fn of_container(settings: &Settings, rehomed: &Rehomed, image: &str) -> Call
     }
     if layer {
         look_into(image, &mut calls);
+        calls.before.push(call("POST /volumes/create", "it brings the preload library"));
     }
     let why = match settings.plane == PlaneArg::Layer {
         false => "the owner of the network, with the flags that move",

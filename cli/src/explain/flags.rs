@@ -47,6 +47,7 @@ pub fn of(run: &DockerRun, refused: bool) -> Vec<FlagPlan> {
 
 fn of_flag(flag: &Flag, run: &DockerRun, refused: bool) -> FlagPlan {
     let alone = DockerRun {
+        client: run.client,
         globals: Vec::new(),
         verb: run.verb.clone(),
         flags: vec![flag.clone()],
@@ -56,7 +57,7 @@ fn of_flag(flag: &Flag, run: &DockerRun, refused: bool) -> FlagPlan {
         (_, Err(error)) if refused => (Where::Refused, error.to_string()),
         (Place::Sidecar(why), _) => (Where::Moves, why.to_owned()),
         (Place::Handled(why), Ok((_, left))) if left.is_empty() => (Where::Moves, why.to_owned()),
-        (Place::Handled(why), _) => (Where::Handled, why.to_owned()),
+        (Place::Handled(why) | Place::Refused(why, _), _) => (Where::Handled, why.to_owned()),
         (place @ Place::Pass, _) => (Where::Passes, place.why().to_owned()),
     };
     FlagPlan { flag: flag.word().to_string_lossy().into_owned(), place, why }

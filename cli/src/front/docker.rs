@@ -14,18 +14,16 @@ use tokio::process::Command;
 
 use super::app::App;
 use super::trampoline;
-use crate::docker_run::{DockerRun, env_file};
+use crate::docker_run::{Client, DockerRun, env_file};
 use crate::engine::clean::SESSION_LABEL;
 use crate::engine::containers::layer_volume_name;
 use crate::engine::elf::EXECUTABLE;
+use crate::engine::entrypoint::PRELOAD;
 use crate::engine::image::LAYER_FOLDER;
 use crate::env_rules::Delivery;
 use crate::failure::Failure;
 use crate::session::Plan;
 use crate::session::plane;
-
-/// What the loader loads before anything else (ld.so(8)).
-const PRELOAD: &str = "LD_PRELOAD";
 
 /// What brings a container into its session.
 pub struct Joined {
@@ -43,6 +41,8 @@ pub struct Joined {
 #[derive(Default)]
 pub struct UsersVariables {
     names: HashSet<String>,
+    /// What they have loaded into the app, if they say anything of it.
+    preloaded: Option<String>,
     copies: Vec<OwnedFd>,
 }
 
@@ -53,27 +53,33 @@ pub struct Prepared {
     flags: Vec<OsString>,
     rest: Vec<OsString>,
     users: UsersVariables,
-    /// What the user has loaded into the app.
-    preloaded: Option<String>,
+    /// The flags by which the app joins the sidecar.
+    joins: Vec<&'static str>,
 }
 
 impl UsersVariables {
     /// Reads the flags; a file that can be read only once is replaced by a copy of it.
     pub fn of(run: &mut DockerRun) -> Result<Self, Failure> {
         let mut names: HashSet<String> = run.values("env").map(|word| env_name(&word)).collect();
-        let mut copies = Vec::new();
+        let (mut copies, mut preloaded) = (Vec::new(), None);
         for flag in run.flags.iter_mut().filter(|flag| flag.spec.long == "env-file") {
             // A file that cannot be read is docker's to complain of.
             let path = flag.value.clone().unwrap_or_default();
             let Ok(file) = env_file::read(Path::new(&path)) else { continue };
-            names.extend(file.names);
+            for (name, value) in file.variables {
+                if name == PRELOAD {
+                    preloaded = value.or_else(|| env::var(PRELOAD).ok());
+                }
+                names.insert(name);
+            }
             if let Some(content) = file.copy {
                 let copy = memory_file(c"env-file", &content)?;
                 flag.value = Some(path_of(&copy).into());
                 copies.push(copy);
             }
         }
-        Ok(Self { names, copies })
+        let preloaded = preloaded_by(run.values("env")).or(preloaded);
+        Ok(Self { names, preloaded, copies })
     }
 }
 
@@ -84,7 +90,7 @@ impl Prepared {
         flags: Vec<OsString>,
         users: UsersVariables,
     ) -> Result<Self, Failure> {
-        let program = find_docker()?;
+        let program = find(run.client)?;
         let mut head: Vec<OsString> = run.globals.iter().map(|flag| flag.word()).collect();
         head.extend(run.verb.iter().map(OsString::from));
         let mut rest = Vec::new();
@@ -92,8 +98,11 @@ impl Prepared {
             rest.push("--".into());
         }
         rest.extend(run.rest.iter().cloned());
-        let preloaded = preloaded(run.values("env"));
-        Ok(Self { program, head, flags, rest, users, preloaded })
+        let given = |flag: &&str| run.values(flag).next().is_some();
+        // `--network` of the user's is the sidecar's.
+        let kept = |flag: &&&str| **flag == "network" || !given(flag);
+        let joins = run.client.joins.iter().filter(kept).copied().collect();
+        Ok(Self { program, head, flags, rest, users, joins })
     }
 
     /// The names of variables that are the user's.
@@ -104,7 +113,8 @@ impl Prepared {
     /// What docker is told.
     pub fn words(&self, joined: &Joined) -> Vec<OsString> {
         let mut words = self.head.clone();
-        words.push(format!("--network=container:{}", joined.sidecar).into());
+        let sidecar = &joined.sidecar;
+        words.extend(self.joins.iter().map(|flag| format!("--{flag}=container:{sidecar}").into()));
         words.extend(joined.variables.iter().cloned());
         words.extend(self.flags.iter().cloned());
         // Behind the user's own: of two labels of one name, docker takes the last.
@@ -114,9 +124,10 @@ impl Prepared {
         words
     }
 
-    /// Flags that bring a container the preload library.
-    pub fn layer(&self, session: &str) -> Vec<String> {
-        layer_flags(session, self.preloaded.as_deref())
+    /// Flags that bring a container the preload library, before what its user or else its image
+    /// preloads.
+    pub fn layer(&self, session: &str, by_image: Option<&str>) -> Vec<String> {
+        layer_flags(session, self.users.preloaded.as_deref().or(by_image))
     }
 
     /// Starts docker in the sidecar's network with the target's variables.
@@ -125,6 +136,7 @@ impl Prepared {
         plan: &Plan,
         sidecar: &str,
         delivery: &Delivery,
+        by_image: Option<String>,
         shares_terminal: bool,
     ) -> Result<App, Failure> {
         let session = plan.session.to_string();
@@ -137,7 +149,7 @@ impl Prepared {
         }
         variables.extend(delivery.by_name.iter().map(|(name, _)| format!("--env={name}").into()));
         let layer = match plan.plane.loads_layer(&plan.layer) {
-            true => self.layer(&session),
+            true => self.layer(&session, by_image.as_deref()),
             false => Vec::new(),
         };
         let joined = Joined { sidecar: sidecar.to_owned(), session, variables, layer };
@@ -149,26 +161,27 @@ impl Prepared {
             .args(self.words(&joined))
             .envs(delivery.by_name.iter().map(|(name, value)| (name, value)));
         App::start(command, shares_terminal, files)
-            .map_err(|error| Failure::caused_by("cannot start docker", &error))
+            .map_err(|error| Failure::caused_by("cannot start the engine's client", &error))
     }
 }
 
 /// The value of the user's `-e LD_PRELOAD=…`, or of `-e LD_PRELOAD`.
-fn preloaded(words: impl Iterator<Item = String>) -> Option<String> {
+fn preloaded_by(words: impl Iterator<Item = String>) -> Option<String> {
     let value = |word: String| match word.split_once('=') {
         Some((PRELOAD, value)) => Some(value.to_owned()),
         None if word == PRELOAD => env::var(PRELOAD).ok(),
         _ => None,
     };
-    words.filter_map(value).last().filter(|value| !value.is_empty())
+    words.filter_map(value).last()
 }
 
 /// What brings the preload library into a container, behind the user's own flags.
 fn layer_flags(session: &str, preloaded: Option<&str>) -> Vec<String> {
-    let others = preloaded.map(|others| format!(":{others}")).unwrap_or_default();
+    let others = preloaded.filter(|others| !others.is_empty());
+    let others = others.map(|others| format!(":{others}")).unwrap_or_default();
     vec![
         format!(
-            "--mount=type=volume,source={},target={LAYER_FOLDER},readonly",
+            "--mount=type=volume,source={},target={LAYER_FOLDER},ro",
             layer_volume_name(session)
         ),
         format!("--env={PRELOAD}={LAYER_FOLDER}/{LAYER_FILE}{others}"),
@@ -182,12 +195,12 @@ pub fn shares_terminal(host: &str) -> bool {
 }
 
 /// Executes a line of docker's that needs no session, in our place.
-pub fn replace(words: &[OsString]) -> Failure {
+pub fn replace(client: &Client, words: &[OsString]) -> Failure {
     use std::os::unix::process::CommandExt;
-    match find_docker() {
+    match find(client) {
         Ok(program) => {
             let error = std::process::Command::new(program).args(words).exec();
-            Failure::caused_by("cannot start docker", &error)
+            Failure::caused_by(format!("cannot start {}", client.program), &error)
         }
         Err(failure) => failure,
     }
@@ -198,15 +211,17 @@ fn env_name(word: &str) -> String {
     word.split_once('=').map_or(word, |(name, _)| name).to_owned()
 }
 
-fn find_docker() -> Result<PathBuf, Failure> {
+fn find(client: &Client) -> Result<PathBuf, Failure> {
     use std::os::unix::fs::PermissionsExt;
     let path = env::var_os("PATH").unwrap_or_default();
     let executable = |file: &PathBuf| {
         file.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
     };
-    env::split_paths(&path).map(|folder| folder.join("docker")).find(executable).ok_or_else(|| {
-        Failure::new("there is no docker command in PATH")
-            .hint("install the Docker client, or add its folder to PATH")
+    let program = client.program;
+    let package = if program == "docker" { "the Docker client" } else { program };
+    env::split_paths(&path).map(|folder| folder.join(program)).find(executable).ok_or_else(|| {
+        Failure::new(format!("there is no {program} command in PATH"))
+            .hint(format!("install {package}, or add its folder to PATH"))
     })
 }
 
@@ -236,14 +251,16 @@ mod tests {
 
     #[test]
     fn the_users_own_preload_libraries_are_kept() {
-        let of = |words: &[&str]| preloaded(words.iter().map(|word| (*word).to_owned()));
+        let of = |words: &[&str]| preloaded_by(words.iter().map(|word| (*word).to_owned()));
         assert_eq!(
             of(&["A=b", "LD_PRELOAD=/x.so /y.so", "LD_PRELOAD_X=1"]).as_deref(),
             Some("/x.so /y.so")
         );
-        assert_eq!(of(&["LD_PRELOAD="]), None);
+        assert_eq!(of(&["LD_PRELOAD="]).as_deref(), Some(""));
+        assert_eq!(of(&["A=b"]), None);
         let flags = layer_flags("1", Some("/x.so"));
         assert_eq!(flags[1], "--env=LD_PRELOAD=/opt/mirrord/libmirrord_layer.so:/x.so");
+        assert_eq!(layer_flags("1", Some(""))[1], layer_flags("1", None)[1]);
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //!
 //! A target in a cluster is looked for there, and its agents are made there, while the sidecar is.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::time::{Duration, Instant};
 
 use bollard::query_parameters::InspectNetworkOptions;
@@ -64,6 +64,8 @@ pub struct BringUp<'a> {
     pub begun: &'a Cell<bool>,
     /// Becomes true when the kernel or the engine does not let the kernel redirect.
     pub no_netns: &'a Cell<bool>,
+    /// What the app's image has loaded into its programs, once that is known.
+    pub preloaded: RefCell<Option<String>>,
     /// Why there is no tunnel yet, as the proxy says.
     pub refusals: Vec<String>,
     /// Becomes true when nobody wants it any more. It then ends at the next point where nothing
@@ -93,6 +95,7 @@ impl BringUp<'_> {
             sidecar: self.plan.plane.here().is_none().then(|| session.proxy.id.clone()),
             name: session.far.target().to_owned(),
             target: described,
+            preloaded: self.preloaded.take(),
         });
         Ok(session)
     }

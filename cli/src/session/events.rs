@@ -68,6 +68,8 @@ pub enum Event {
         name: String,
         /// The target.
         target: Target,
+        /// What the app's image has loaded into its programs, if the preload library joins it.
+        preloaded: Option<String>,
     },
     /// Something that the proxy says of the running session.
     Proxy {

@@ -28,7 +28,7 @@ use super::plan::{Command, Plan};
 use super::plane::Plane;
 use super::record::{App, Record};
 use crate::engine::containers::Role;
-use crate::engine::{Engine, apps, clean};
+use crate::engine::{Engine, apps, clean, podman};
 use crate::failure::Failure;
 
 /// How long docker's client may take to see that its container has ended.
@@ -67,11 +67,21 @@ fn close_inherited() {
 
 async fn keep() -> io::Result<()> {
     let mut front = Front::new()?;
-    let Some(plan) = front.plan().await? else {
+    let Some(mut plan) = front.plan().await? else {
         return Ok(());
     };
     let reporter = &Reporter { record: RefCell::new(Record::of(&plan)) };
+    let service = match podman::Service::start_for(&mut plan.endpoint).await {
+        Ok(service) => service,
+        Err(failure) => {
+            reporter.say(&Event::Failed(failure));
+            return Ok(());
+        }
+    };
     let end = Keeper { plan: &plan, reporter, front }.keep().await;
+    if let Some(service) = service {
+        service.end().await;
+    }
     match end {
         Ok(()) => Ok(()),
         Err(failure) => {
@@ -98,6 +108,7 @@ impl Keeper<'_> {
             reporter: self.reporter,
             begun: &begun,
             no_netns: &no_netns,
+            preloaded: RefCell::default(),
             refusals: Vec::new(),
             unwanted,
         };

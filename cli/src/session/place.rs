@@ -128,11 +128,13 @@ impl BringUp<'_> {
         if layer {
             let (entrypoint, words) = (self.plan.app_entrypoint.as_deref(), &*self.plan.app_words);
             let line = entrypoint::Line { image: &self.plan.app_image, entrypoint, words };
-            match entrypoint::static_program(engine, session, line).await? {
+            let program = entrypoint::look(engine, session, line).await?;
+            match program.static_file {
                 Some(path) if plane.is_netns() => self.pass_on(without_unix_sockets(&path)),
                 Some(path) => return Err(cannot_be_loaded_into(&path)),
                 None => {}
             }
+            self.preloaded.replace(program.preloaded);
         }
         let userns = self.plan.app_userns.as_deref();
         let create = async || {

@@ -225,7 +225,7 @@ impl Plan {
             plane: Plane::Netns { or_layer: false },
             layer: LayerWishes::default(),
             hostname: true,
-            endpoint: Some(Endpoint { host, source: "-H".to_owned(), tls: None }),
+            endpoint: Some(Endpoint { host, source: "-H".to_owned(), tls: None, podman: None }),
             target: Some("container/web".parse().expect("a target")),
             cluster: ClusterSettings::default(),
             app_image: "img".to_owned(),

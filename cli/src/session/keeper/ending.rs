@@ -80,17 +80,25 @@ impl Keeper<'_> {
             self.reporter.say(&Event::Lost(failure));
         }
         let engine = session.engine.clone();
-        let (left, stopped) = tokio::join!(leave(&mut session), async {
+        let stop = async {
             match &engine {
                 Some(engine) if stop_app => apps::stop(engine, &self.plan.session).await,
                 _ => Ok(()),
             }
-        });
+        };
+        let (left, stopped) = match &engine {
+            // Podman removes no container whose network another one has joined.
+            Some(engine) if engine.is_podman() => {
+                let stopped = stop.await;
+                (leave(&mut session).await, stopped)
+            }
+            _ => tokio::join!(leave(&mut session), stop),
+        };
         match &engine {
             Some(engine) if late_arrivals => {
                 clean::clean_late_arrivals(engine, &self.plan.session).await?;
             }
-            Some(engine) if !left || stopped.is_err() => {
+            Some(engine) if !left || stopped.is_err() || engine.is_podman() => {
                 clean::clean(engine, &self.plan.session).await?;
             }
             Some(engine) if self.plan.plane.loads_layer(&self.plan.layer) => {
@@ -112,6 +120,8 @@ async fn leave(session: &mut Session) -> bool {
     let proxy_id = proxy.id.clone();
     let removed = async {
         match engine {
+            // It may have to be removed after the app.
+            Some(engine) if engine.is_podman() => clean::not_running(engine, &proxy_id).await,
             Some(engine) if folder.is_none() => clean::removed(engine, &proxy_id).await,
             _ => {}
         }
