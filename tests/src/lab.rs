@@ -125,7 +125,9 @@ impl Drop for Lab {
             }
         };
         remove(&["rm", "-fv"], &made.containers);
-        remove(&["network", "rm"], &made.networks);
+        // Podman does not know at once that nobody is on them.
+        let force: &[_] = if self.docker.program == "podman" { &["-f"] } else { &[] };
+        remove(&[&["network", "rm"], force].concat(), &made.networks);
         remove(&["volume", "rm", "-f"], &made.volumes);
     }
 }

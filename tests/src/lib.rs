@@ -19,6 +19,7 @@ pub mod exec;
 pub mod lab;
 pub mod leftovers;
 pub mod mirrord;
+pub mod preload;
 pub mod probe;
 pub mod processes;
 pub mod remote;

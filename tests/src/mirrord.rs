@@ -95,15 +95,21 @@ impl<'lab> Mirrord<'lab> {
     }
 
     /// The command that would run `image` as the container called `name`.
+    ///
+    /// # Panics
+    /// If another user than this one is to run it, and can't.
     #[must_use]
     pub fn command(&self, name: &str, image: &str, words: &[&str]) -> Command {
-        let mut command = Command::new(binary());
-        self.lab.docker.aim(&mut command);
-        command.current_dir(self.folder.as_deref().unwrap_or(Path::new(".")));
+        let docker = &self.lab.docker;
+        let mut command = Command::new(docker.executable(binary()).expect("a copy of mirrord"));
+        docker.aim(&mut command);
+        if let Some(folder) = &self.folder {
+            command.current_dir(folder);
+        }
         command
             .envs(self.env.iter().map(|(name, value)| (name, value)))
             .args(&self.options)
-            .args(["docker", "run", "--name", name])
+            .args([docker.program, "run", "--name", name])
             .args((!self.kept).then_some("--rm"))
             .args(&self.docker)
             .arg(image)

@@ -1,6 +1,6 @@
 //! The usual stage: a network that only the target and its client are on.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use serde_json::Value;
 
 use crate::exec::Exec;
@@ -85,6 +85,18 @@ impl<'lab> Scene<'lab> {
     pub fn until_answered_by(&self, name: &str, port: u16) -> Result<Value> {
         wait::until(&format!("{name} to answer port {port}"), || {
             Ok(Some(self.answers(port)?).filter(|answer| answer["name"] == name))
+        })
+    }
+
+    /// Waits until `app` has a copy of what the client asks on port 80, which the target answers.
+    ///
+    /// # Errors
+    /// If it never has, or another one answers.
+    pub fn until_copied_to(&self, app: &Probe) -> Result<()> {
+        wait::until_true("a copy", || {
+            let answer = self.answers(80)?;
+            ensure!(answer["name"] == "original", "{answer}");
+            Ok(!app.events("request").is_empty())
         })
     }
 

@@ -9,7 +9,7 @@ use mirrord_tests::docker::Docker;
 use mirrord_tests::lab::{Lab, PROBE};
 use mirrord_tests::leftovers::{Machine, alone};
 use mirrord_tests::scene::Scene;
-use mirrord_tests::{skip, wait};
+use mirrord_tests::skip;
 
 /// The engine, started beside the usual one, with the probe's image in it.
 fn engine(test: &str) -> Result<Option<Lab>> {
@@ -54,10 +54,7 @@ fn an_older_engine_steals_mirrors_reaches_out_and_cleans_up() -> Result<()> {
 
     let mut session = scene.mirrord().with(["--mirror"]).probe("reader")?;
     session.app().must("serve http 0.0.0.0:80 local")?;
-    wait::until("a copy", || {
-        assert_eq!(scene.answers(80)?["name"], "original");
-        Ok(session.app().events("request").first().cloned())
-    })?;
+    scene.until_copied_to(session.app())?;
     session.end()?;
 
     assert_eq!(scene.mirrord().finish(PROBE, &["exit", "3"])?.code, 3);

@@ -81,10 +81,7 @@ fn an_engine_of_another_machine_over_tls() -> Result<()> {
 
     let mut session = scene.mirrord().with(["--mirror"]).probe("reader")?;
     session.app().must("serve http 0.0.0.0:80 local")?;
-    wait::until("a copy", || {
-        assert_eq!(scene.answers(80)?["name"], "original");
-        Ok(session.app().events("request").first().cloned())
-    })?;
+    scene.until_copied_to(session.app())?;
     ended(&scene, &mut session)?;
 
     if toolbox::all(test, &["probe"])? {

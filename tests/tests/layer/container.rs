@@ -148,3 +148,11 @@ fn the_netns_plane_loads_no_library() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn what_an_image_preloads_is_kept() -> Result<()> {
+    let Some(lab) = Lab::open("--plane layer, LD_PRELOAD of an image")? else {
+        return Ok(());
+    };
+    mirrord_tests::preload::is_kept(&lab)
+}
