@@ -4,6 +4,7 @@
 # test          everything that this machine can run, against a real Docker Engine
 # test-cluster  everything that takes a Kubernetes cluster, on the one of KUBECONFIG
 # bench         figures against a direct connection and against two bare relays
+# fuzz          each decoder with RUNS inputs that are made up, 10,000,000 by default
 # demo          the product in a minute, narrated
 # clean         what was built
 
@@ -15,7 +16,7 @@ export RUST_BACKTRACE ?= 0
 target := $(or $(CARGO_TARGET_DIR),target)
 out := $(target)/x86_64-unknown-linux-gnu/dist
 
-.PHONY: setup build build-tests check test test-cluster bench bench-cluster demo clean
+.PHONY: setup build build-tests check test test-cluster bench bench-cluster fuzz demo clean
 
 setup:
 	tests/setup
@@ -63,6 +64,9 @@ bench-cluster: build build-tests
 	tests/images probe
 	tests/cluster-images probe
 	$(out)/bench cluster
+
+fuzz:
+	tests/fuzz/run $(or $(RUNS),10000000)
 
 demo:
 	tests/setup demo
