@@ -70,6 +70,7 @@ pub fn run_container(
         app_words: run.words(),
         // Podman's containers join the network of other users as well.
         app_userns: run.values("userns").last().filter(|_| endpoint.podman.is_none()),
+        app_removes: app.removes,
         rehomed,
         ..plan(settings, plane, Some(endpoint))?
     };
@@ -135,6 +136,7 @@ fn plan(settings: &Settings, plane: Plane, endpoint: Option<Endpoint>) -> Result
         app_entrypoint: None,
         app_words: Vec::new(),
         app_userns: None,
+        app_removes: false,
         rehomed: Rehomed::default(),
         incoming: settings.incoming.clone(),
         outgoing_tcp: settings.outgoing_tcp,

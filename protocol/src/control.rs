@@ -242,6 +242,9 @@ pub enum ProxyEvent {
         /// The sentence, then its causes.
         causes: Vec<String>,
     },
+    /// The proxy was told to leave: what the app has sent up to its end has arrived, and nobody
+    /// needs the agents any more.
+    Left,
 }
 
 /// What the proxy learned of the target.

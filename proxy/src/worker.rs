@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
-use mirrord_protocol::control::ProxyConfig;
+use mirrord_protocol::control::{ProxyConfig, ProxyEvent};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::net::unix::pipe;
 use tracing_subscriber::EnvFilter;
@@ -46,7 +46,10 @@ async fn work(static_layer: StaticLayer) -> anyhow::Result<()> {
     let link = Link::new(config);
     tokio::select! {
         result = session::serve(link.clone(), provision) => result,
-        () = farewell(stdin, &link) => Ok(()),
+        () = farewell(stdin, &link) => {
+            report::say(&ProxyEvent::Left);
+            Ok(())
+        }
     }
 }
 
@@ -56,8 +59,12 @@ async fn farewell(mut stdin: BufReader<pipe::Receiver>, link: &Link) {
     let mut ignored = [0; 256];
     while matches!(stdin.read(&mut ignored).await, Ok(n) if n > 0) {}
     let delivered = async {
-        while !link.is_delivered() {
+        // A connection that the app has only just made may still have to be accepted.
+        loop {
             tokio::time::sleep(RETRY).await;
+            if link.is_delivered() {
+                return;
+            }
         }
     };
     let _ = tokio::time::timeout(DELIVERY, delivered).await;

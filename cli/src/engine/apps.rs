@@ -12,7 +12,7 @@ use futures_util::future::join_all;
 use k8s_openapi::jiff::Timestamp;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::clean::{self, SESSION_LABEL, is_ours, labelled, of_session, state};
+use super::clean::{self, ROLE_LABEL, SESSION_LABEL, is_ours, labelled, of_session, state};
 use super::connect::{Engine, EngineError};
 use super::podman::states;
 use crate::session::SessionId;
@@ -156,6 +156,28 @@ pub async fn was_told_to_end(engine: &Engine, session: &SessionId) -> bool {
     let Ok(apps) = all(engine, session).await else { return false };
     let told = apps.iter().map(async |app| told_to_end(engine, &app.id).await.unwrap_or(false));
     join_all(told).await.contains(&true)
+}
+
+/// Waits for the end of an app that the engine removes then. One that somebody has the engine end
+/// may be about to be started again; it is not waited for.
+pub async fn removed(engine: &Engine, session: &SessionId) {
+    let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+    let filters = HashMap::from([
+        ("type", words(&["container"])),
+        ("event", words(&["kill", "die"])),
+        ("label", vec![format!("{SESSION_LABEL}={session}")]),
+    ]);
+    let options = EventsOptionsBuilder::default().filters(&filters).build();
+    let mut events = std::pin::pin!(engine.api().events(Some(options)));
+    while let Some(Ok(event)) = events.next().await {
+        let labels = event.actor.and_then(|actor| actor.attributes).unwrap_or_default();
+        match event.action.as_deref() {
+            _ if labels.contains_key(ROLE_LABEL) => {}
+            Some("die") => return,
+            _ => break,
+        }
+    }
+    std::future::pending().await
 }
 
 async fn told_to_end(engine: &Engine, id: &str) -> Option<bool> {

@@ -24,6 +24,8 @@ pub struct Target {
     pub pid: u32,
     /// Which pid namespace its agent joins.
     pub pid_mode: String,
+    /// Whether the engine is known to give containers the machine's own users.
+    pub users_are_own: bool,
 }
 
 /// Why a container cannot be a target.
@@ -250,6 +252,7 @@ fn check(found: ContainerInspectResponse, network: &str) -> Result<Target, Targe
             false => 1,
         },
         pid_mode: if host_pid { "host".to_owned() } else { format!("container:{id}") },
+        users_are_own: found.resolv_conf_path.is_some_and(|path| users_are_own(&path)),
         hostname: config.hostname.unwrap_or_default(),
         domainname: config.domainname.filter(|name| !name.is_empty()),
         id,
@@ -257,9 +260,30 @@ fn check(found: ContainerInspectResponse, network: &str) -> Result<Target, Targe
     })
 }
 
+/// Whether a container's file is where an engine has it that remaps no users; one that does has a
+/// folder for each of its mappings: `…/docker/100000.100000/containers/ID/resolv.conf`.
+fn users_are_own(path: &str) -> bool {
+    let number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let mapping = |folder: &str| {
+        folder.split_once('.').is_some_and(|(user, group)| number(user) && number(group))
+    };
+    let mut folders = path.rsplit('/');
+    let kept = folders.next() == Some("resolv.conf") && folders.next().is_some();
+    kept && folders.next() == Some("containers") && folders.next().is_some_and(|it| !mapping(it))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_engine_that_remaps_users_is_known_by_its_folder() {
+        assert!(users_are_own("/var/lib/docker/containers/f00d/resolv.conf"));
+        assert!(users_are_own("/var/lib/docker/1.x/containers/f00d/resolv.conf"));
+        assert!(!users_are_own("/var/lib/docker/100000.100000/containers/f00d/resolv.conf"));
+        assert!(!users_are_own("/run/user/1000/overlay-containers/f00d/userdata/resolv.conf"));
+        assert!(!users_are_own(""));
+    }
 
     #[test]
     fn an_absent_target_names_what_is_there() {

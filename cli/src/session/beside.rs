@@ -27,6 +27,8 @@ use crate::failure::Failure;
 const AGENT_DEATHS: (usize, Duration) = (3, Duration::from_secs(60));
 /// How long the engine may take to remove a container that has ended.
 const REMOVAL: Duration = Duration::from_secs(2);
+/// How long an agent may take to leave that is told to.
+const LEAVING: Duration = Duration::from_secs(1);
 /// How long a target may take to be seen as stopped after its agent has died with it.
 const TARGET_SEEN: Duration = Duration::from_secs(2);
 
@@ -184,9 +186,13 @@ impl Beside {
         }));
     }
 
-    /// Removes the agent: it would wait a while for another proxy, and has nothing to undo.
+    /// Has the agent leave: it would wait a while for another proxy. One that goes by itself is
+    /// gone sooner than one that the engine has to kill.
     pub async fn leave(&mut self) -> bool {
-        clean::remove(&self.with.engine, &self.agent.id).await.is_ok()
+        let told = self.agent.dismiss().await;
+        let (engine, id) = (&self.with.engine, &self.agent.id);
+        let left = told && timeout(LEAVING, clean::removed(engine, id)).await.is_ok();
+        left || clean::remove(engine, id).await.is_ok()
     }
 }
 

@@ -110,8 +110,11 @@ impl BringUp<'_> {
         let names = self.names(target.hostname.clone(), target.domainname.clone());
         let image = image::tag()?;
         self.begun.set(true);
-        let (place, remaps_users) =
-            tokio::join!(self.make_place(Some(&engine), &names, &learned), engine.remaps_users(),);
+        let (place, remaps_users) = tokio::join!(
+            self.make_place(Some(&engine), &names, &learned),
+            // The question takes an engine longer than to create a container.
+            async { !target.users_are_own && engine.remaps_users().await },
+        );
         let place = place?;
         let remaps_users = remaps_users || self.plan.app_userns.is_some();
         self.go_on()?;

@@ -8,6 +8,9 @@ use crate::engine::attached::{Attached, Line};
 /// Log lines that are kept to explain an end that was not announced.
 const KEPT_LINES: usize = 8;
 
+/// What an agent is told when its session is over: anything behind its configuration means that.
+const DISMISSAL: &str = "leave";
+
 /// One of the two, running.
 pub struct Running {
     /// Its id.
@@ -58,9 +61,24 @@ impl Running {
         &self.last_words
     }
 
+    /// Waits until it needs nobody any more, or has ended.
+    pub async fn left(&mut self) {
+        loop {
+            match self.next().await {
+                Said::Event(ProxyEvent::Left) | Said::Ended => return,
+                _ => {}
+            }
+        }
+    }
+
     /// Waits for its end and listens to nothing.
     pub async fn ended(&mut self) {
         while self.attached.next_line().await.is_some() {}
+    }
+
+    /// Tells an agent that the session is over; whether it could be told.
+    pub async fn dismiss(&mut self) -> bool {
+        self.attached.send(&DISMISSAL).await.is_ok()
     }
 
     /// Tells it to leave.

@@ -36,6 +36,9 @@ const CLIENT: Duration = Duration::from_secs(5);
 /// How long a process may take to end that is told to, and killed after ten seconds.
 const PROCESS: Duration = Duration::from_secs(15);
 
+/// When others are swept: the engine is busy with the app before that.
+const SWEEP: Duration = Duration::from_secs(1);
+
 /// Runs the keeper: standard input is the front's, standard output goes to it.
 pub fn run() -> ExitCode {
     close_inherited();
@@ -174,6 +177,7 @@ impl Keeper<'_> {
         let engine = engine.as_ref();
         let plan = self.plan;
         let mut app_end = pin!(apps_end(engine, plan));
+        let mut app_removed = pin!(apps_removed(engine, plan));
         let mut sweep = pin!(sweep_others(engine, plan));
         let (mut staying, mut swept) = (false, false);
         loop {
@@ -210,6 +214,8 @@ impl Keeper<'_> {
                 // What others left is no concern of this session's user.
                 () = &mut sweep, if !swept => swept = true,
                 () = &mut app_end, if staying => return End::App,
+                // What is ours leaves while the engine removes the app.
+                () = &mut app_removed => return End::App,
             }
         }
     }
@@ -294,6 +300,7 @@ async fn asked(desk: &mut Option<Desk>) -> Asked {
 
 /// Removes what others left, in the engine and on this machine.
 async fn sweep_others(engine: Option<&Engine>, plan: &Plan) {
+    tokio::time::sleep(SWEEP).await;
     here::sweep();
     desk::sweep();
     if let Some(engine) = engine {
@@ -305,6 +312,16 @@ async fn sweep_others(engine: Option<&Engine>, plan: &Plan) {
 async fn apps_end(engine: Option<&Engine>, plan: &Plan) {
     match engine {
         Some(engine) => apps::end(engine, &plan.session).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The end of an app that nothing can start again, and without which all that is ours can go: a
+/// volume of the app's goes after it, and so does a sidecar of podman's.
+async fn apps_removed(engine: Option<&Engine>, plan: &Plan) {
+    let first = plan.app_removes && !plan.plane.loads_layer(&plan.layer);
+    match engine.filter(|engine| first && !engine.is_podman()) {
+        Some(engine) => apps::removed(engine, &plan.session).await,
         None => std::future::pending().await,
     }
 }

@@ -26,6 +26,7 @@ fn session(engine: &Engine, plan: &Plan, agent: Attached) -> Session {
             address: None,
             pid: 1,
             pid_mode: String::new(),
+            users_are_own: true,
         },
         door: Door::Sidecar { engine: engine.clone(), id: "proxy".to_owned() },
         volume: Some("proxy".to_owned()),

@@ -62,6 +62,8 @@ pub struct Plan {
     pub app_words: Vec<String>,
     /// `--userns`, if it was given: who joins a network has its owner's users.
     pub app_userns: Option<String>,
+    /// Whether the engine removes the app once it has ended.
+    pub app_removes: bool,
     /// The user's flags for the namespace.
     pub rehomed: Rehomed,
     /// What happens to the target's traffic.
@@ -232,6 +234,7 @@ impl Plan {
             app_entrypoint: None,
             app_words: Vec::new(),
             app_userns: None,
+            app_removes: false,
             rehomed: Rehomed::default(),
             incoming: Incoming { mode: IncomingMode::Mirror, ports: vec![], ignore_ports: vec![] },
             outgoing_tcp: true,

@@ -76,7 +76,8 @@ fn of_proxy(said: &ProxyEvent) -> Option<Words> {
         ProxyEvent::Waiting
         | ProxyEvent::Connected
         | ProxyEvent::Ready(_)
-        | ProxyEvent::Failed { .. } => return None,
+        | ProxyEvent::Failed { .. }
+        | ProxyEvent::Left => return None,
     })
 }
 

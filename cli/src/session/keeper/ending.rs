@@ -1,8 +1,8 @@
 //! A session's end: what is ours leaves, and the app with it where nobody else ends it.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use super::Keeper;
 use super::front::Heard;
@@ -117,22 +117,18 @@ impl Keeper<'_> {
 /// Has sidecar and agents leave; whether they did.
 async fn leave(session: &mut Session) -> bool {
     let Session { engine, proxy, far, folder } = session;
-    let proxy_id = proxy.id.clone();
-    let removed = async {
+    let deadline = Instant::now() + LEAVING;
+    proxy.leave().await;
+    // The last bytes of the app may still be on their way to the agent.
+    let _ = timeout_at(deadline, proxy.left()).await;
+    let gone = async {
         match engine {
             // It may have to be removed after the app.
-            Some(engine) if engine.is_podman() => clean::not_running(engine, &proxy_id).await,
-            Some(engine) if folder.is_none() => clean::removed(engine, &proxy_id).await,
-            _ => {}
+            Some(engine) if engine.is_podman() => clean::not_running(engine, &proxy.id).await,
+            Some(engine) if folder.is_none() => clean::removed(engine, &proxy.id).await,
+            _ => proxy.ended().await,
         }
     };
-    let sidecar = async {
-        tokio::join!(removed, async {
-            proxy.leave().await;
-            proxy.ended().await;
-        })
-    };
-    // The last bytes of the app may still be on their way to the agent.
-    let sidecar = timeout(LEAVING, sidecar).await;
-    far.leave().await && sidecar.is_ok()
+    let (gone, left) = tokio::join!(timeout_at(deadline, gone), far.leave());
+    gone.is_ok() && left
 }
