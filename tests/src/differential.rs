@@ -22,7 +22,7 @@ use crate::wait;
 pub use words::{Row, rows};
 
 /// How many lines run at a time.
-const AT_A_TIME: usize = 3;
+const AT_A_TIME: usize = 4;
 /// Where an engine is if nobody says so.
 const SOCKET: &str = "unix:///var/run/docker.sock";
 /// A variable of the target's, which every app gets beside its own.

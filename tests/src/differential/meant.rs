@@ -70,7 +70,8 @@ pub fn differences(there: &Outcome, here: &Outcome, row: &Row, variable: &str) -
     };
     let code = row.code.clone().unwrap_or_else(|| there.code.to_string());
     differ("code", &code, &here.code.to_string());
-    differ("stdout", &there.stdout, &here.stdout.replace(&format!("{variable}\n"), ""));
+    let stdout = here.stdout.replace(&format!("{variable}\n"), "");
+    differ("stdout", &anonymous(&there.stdout), &anonymous(&stdout));
     match there.code {
         _ if row.better.is_some() => told.extend(missing(&there.stderr, &here.stderr, row)),
         125 => told.extend(missing(&there.stderr, &here.stderr, row)),

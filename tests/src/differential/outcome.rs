@@ -66,11 +66,14 @@ pub fn of(
         let _ = child.wait();
     }
     let code = code_of(status.with_context(|| said(&mut stderr).unwrap_or_default())?);
+    let left = left(lab, name)?;
+    if left.is_some() {
+        let _ = lab.docker.run(&["rm", "-fv", name]);
+    }
     let (container, owner) = match seen {
         Some(Ok((container, owner))) => (Some(container), owner),
-        _ => (inspect(lab, name).ok(), None),
+        _ => (left, None),
     };
-    let _ = lab.docker.run(&["rm", "-fv", name]);
     // The next run writes it again.
     for file in words.iter().filter(|word| word.contains("/cid-")) {
         let _ = std::fs::remove_file(file);
@@ -87,18 +90,28 @@ fn said(file: &mut File) -> Result<String> {
 
 /// Looks at an app that runs and at the owner of its network, and kills it.
 fn look(lab: &Lab, name: &str, child: &mut Child) -> Result<(Value, Option<Value>)> {
-    let running = wait::within(PATIENCE, "it to run", || {
+    let container = wait::within(PATIENCE, "it to run", || {
         let ended = child.try_wait()?.is_some();
-        let running = lab.docker.inspect(name, "{{.State.Running}}");
-        Ok((ended || running.is_ok_and(|running| running == "true")).then_some(()))
+        let found = inspect(lab, name);
+        let running = found.as_ref().is_ok_and(|found| found["State"]["Running"] == true);
+        Ok((ended || running).then_some(found))
     });
-    let container = running.and_then(|()| inspect(lab, name));
+    let container = container.and_then(|found| found);
     let owner = container.as_ref().ok().and_then(|container| {
         let mode = container["HostConfig"]["NetworkMode"].as_str()?.strip_prefix("container:")?;
         inspect(lab, mode).ok()
     });
     let _ = lab.docker.run(&["kill", name]);
     Ok((container?, owner))
+}
+
+/// The container once it has ended, if it is still there then: with `-d` it outlives its client.
+fn left(lab: &Lab, name: &str) -> Result<Option<Value>> {
+    wait::within(PATIENCE, "the container's end", || match inspect(lab, name) {
+        Ok(container) if container["State"]["Running"] == true => Ok(None),
+        Ok(container) if container["State"]["Status"] == "removing" => Ok(None),
+        found => Ok(Some(found.ok())),
+    })
 }
 
 fn inspect(lab: &Lab, name: &str) -> Result<Value> {
