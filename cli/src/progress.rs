@@ -3,7 +3,6 @@
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
@@ -14,6 +13,19 @@ use crate::settings::{Form, Voice};
 const QUICK: Duration = Duration::from_secs(1);
 /// A start that takes less shows no spinner.
 const UNNOTICED: Duration = Duration::from_millis(250);
+
+/// What our lines begin with.
+const NAME: &str = "mirrord: ";
+/// What the spinner shows, one after the other.
+const FRAMES: [char; 10] = ['⠋', '⠙', '⠹', '⠸', '⠼', '⠴', '⠦', '⠧', '⠇', '⠏'];
+/// Empties a terminal's line.
+const CLEAR: &str = "\r\x1b[K";
+/// What the lines of causes begin with.
+const CAUSE: &str = "  caused by: ";
+/// What the line of a hint begins with.
+const HINT: &str = "hint: ";
+/// What a command in a hint has in it.
+const COMMANDS: &[&str] = &["docker ", "podman ", "mirrord ", "kubectl ", "sudo ", "ssh ", "$"];
 
 /// Colours, as terminals number them.
 #[derive(Clone, Copy)]
@@ -30,22 +42,37 @@ pub struct Progress<W: Write = std::io::Stderr> {
     out: W,
     began: Instant,
     waiting: Vec<Value>,
-    spinner: Option<ProgressBar>,
+    /// Which of its frames the spinner shows, if it is there.
+    spinner: Option<usize>,
+    waits_for: &'static str,
     raw: bool,
     now: fn(Instant) -> Duration,
+    width: fn() -> Option<usize>,
 }
 
 impl Progress {
     /// To this process's standard error.
     pub fn new(voice: Voice) -> Self {
-        Self::to(std::io::stderr(), voice, |began| began.elapsed())
+        Self::to(std::io::stderr(), voice, |began| began.elapsed(), width)
     }
 }
 
+/// How many columns the terminal has, if it knows.
+fn width() -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(std::io::stderr()).ok()?;
+    Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
+}
+
 impl<W: Write> Progress<W> {
-    fn to(out: W, voice: Voice, now: fn(Instant) -> Duration) -> Self {
+    fn to(
+        out: W,
+        voice: Voice,
+        now: fn(Instant) -> Duration,
+        width: fn() -> Option<usize>,
+    ) -> Self {
         let began = Instant::now();
-        Self { voice, out, began, waiting: Vec::new(), spinner: None, raw: false, now }
+        let (waiting, waits_for) = (Vec::new(), "looking for the target");
+        Self { voice, out, began, waiting, spinner: None, waits_for, raw: false, now, width }
     }
 
     fn age(&self) -> Duration {
@@ -63,19 +90,22 @@ impl<W: Write> Progress<W> {
         if self.voice.quiet || age < UNNOTICED {
             return;
         }
-        if self.voice.form == Form::Terminal && self.spinner.is_none() {
-            let spinner = ProgressBar::new_spinner().with_elapsed(age);
-            spinner.set_draw_target(ProgressDrawTarget::stderr());
-            if let Ok(style) = ProgressStyle::with_template("{spinner} mirrord: {msg} {elapsed}") {
-                spinner.set_style(style);
-            }
-            spinner.set_message("starting");
-            spinner.enable_steady_tick(Duration::from_millis(100));
-            self.spinner = Some(spinner);
+        if self.voice.form == Form::Terminal {
+            self.spin(age);
         }
-        if age >= QUICK {
+        if age >= QUICK && self.names_steps() {
             self.flush_steps();
         }
+    }
+
+    /// Where there is no spinner, a slow start names its steps.
+    fn names_steps(&self) -> bool {
+        self.voice.form != Form::Terminal || self.voice.verbose > 0
+    }
+
+    /// Something is waited for.
+    pub fn waits_for(&mut self, what: &'static str) {
+        self.waits_for = what;
     }
 
     /// A step is done.
@@ -87,10 +117,9 @@ impl<W: Write> Progress<W> {
             "text": format!("{} ({})", step.done(), seconds(took)),
             "milliseconds": millis(took),
         }));
-        if let Some(spinner) = &self.spinner {
-            spinner.set_message(step.done());
-        }
-        if self.voice.form == Form::Json || self.voice.verbose > 0 || self.age() >= QUICK {
+        self.waits_for(step.next());
+        let slow = self.age() >= QUICK && self.names_steps();
+        if self.voice.form == Form::Json || self.voice.verbose > 0 || slow {
             self.flush_steps();
         }
     }
@@ -104,7 +133,7 @@ impl<W: Write> Progress<W> {
     /// The app starts now.
     pub fn ready(&mut self, what: &str) {
         let age = self.age();
-        if age >= QUICK {
+        if age >= QUICK && self.names_steps() {
             self.flush_steps();
         }
         self.waiting.clear();
@@ -150,6 +179,7 @@ impl<W: Write> Progress<W> {
             Form::Json => self.talk(&value, Paint::Yellow),
             _ => {
                 let word = self.paint(Paint::Yellow, "warning:");
+                let text = self.fold("mirrord: warning: ".len(), NAME.len(), &printable(text));
                 self.line(&format!("{word} {text}"));
             }
         }
@@ -167,23 +197,44 @@ impl<W: Write> Progress<W> {
             return;
         }
         let word = self.paint(Paint::Red, "error:");
+        let sentence = self.fold("mirrord: error: ".len(), NAME.len(), &printable(sentence));
         self.line(&format!("{word} {sentence}"));
-        for cause in causes {
-            for line in cause.lines() {
-                self.write(&format!("  caused by: {line}"));
-            }
+        for line in causes.iter().flat_map(|cause| cause.lines()) {
+            let line = self.fold(CAUSE.len(), CAUSE.len(), &printable(line));
+            self.write(&format!("{CAUSE}{line}"));
         }
         if let Some(hint) = hint {
-            let word = self.paint(Paint::Cyan, "hint:");
+            let word = self.paint(Paint::Cyan, HINT.trim_end());
+            let hint = printable(hint);
+            // A command has to stay one line, for who copies it.
+            let hint = match COMMANDS.iter().any(|command| hint.contains(command)) {
+                true => hint,
+                false => self.fold(HINT.len(), HINT.len(), &hint),
+            };
             self.write(&format!("{word} {hint}"));
         }
     }
 
     /// Takes the spinner away.
     pub fn stop_spinner(&mut self) {
-        if let Some(spinner) = self.spinner.take() {
-            spinner.finish_and_clear();
+        if self.spinner.take().is_some() {
+            self.print(CLEAR);
         }
+    }
+
+    /// Shows the spinner's next frame. There stays room behind it: for the `^C` that a terminal
+    /// shows, which would break the line.
+    fn spin(&mut self, age: Duration) {
+        let next = self.spinner.map_or(0, |frame| (frame + 1) % FRAMES.len());
+        let seconds = age.as_secs();
+        let text = match seconds {
+            0 => self.waits_for.to_owned(),
+            _ => format!("{} {seconds} s", self.waits_for),
+        };
+        let room = (self.width)().unwrap_or(80).saturating_sub(3);
+        let line: String = format!("{} {NAME}{text}", FRAMES[next]).chars().take(room).collect();
+        self.print(&format!("{CLEAR}{line}"));
+        self.spinner = Some(next);
     }
 
     fn talk(&mut self, value: &Value, paint: Paint) {
@@ -193,10 +244,11 @@ impl<W: Write> Progress<W> {
         match self.voice.form {
             Form::Json => self.write(&value.to_string()),
             _ => {
-                let text = value["text"].as_str().unwrap_or_default();
+                let text = printable(value["text"].as_str().unwrap_or_default());
+                let text = self.fold(NAME.len(), NAME.len(), &text);
                 let text = match paint {
-                    Paint::Dim => self.paint(Paint::Dim, text),
-                    _ => text.to_owned(),
+                    Paint::Dim => self.paint(Paint::Dim, &text),
+                    _ => text,
                 };
                 self.line(&text);
             }
@@ -204,8 +256,32 @@ impl<W: Write> Progress<W> {
     }
 
     fn line(&mut self, text: &str) {
-        let name = self.paint(Paint::Cyan, "mirrord:");
+        let name = self.paint(Paint::Cyan, NAME.trim_end());
         self.write(&format!("{name} {text}"));
+    }
+
+    /// Breaks a text between words where it does not fit into the terminal's width: it begins in
+    /// the column `before`, its other lines in `hang`.
+    fn fold(&self, before: usize, hang: usize, text: &str) -> String {
+        let width = (self.voice.form == Form::Terminal).then(self.width).flatten();
+        let width = width.unwrap_or(usize::MAX);
+        let (mut out, mut column) = (String::with_capacity(text.len()), before);
+        // A number keeps its unit.
+        let text = text.replace(" s)", "\u{a0}s)");
+        for (number, word) in text.split(' ').enumerate() {
+            let length = word.chars().count();
+            if number > 0 && (column + 1).saturating_add(length) > width {
+                out.push('\n');
+                out.push_str(&" ".repeat(hang));
+                column = hang;
+            } else if number > 0 {
+                out.push(' ');
+                column += 1;
+            }
+            out.push_str(word);
+            column += length;
+        }
+        out.replace('\u{a0}', " ")
     }
 
     fn paint(&self, paint: Paint, text: &str) -> String {
@@ -223,15 +299,17 @@ impl<W: Write> Progress<W> {
 
     /// Standard error that is closed hears nothing, and that is no failure.
     fn write(&mut self, text: &str) {
-        let end = if self.raw { "\r\n" } else { "\n" };
-        let out = &mut self.out;
-        let mut print = || {
-            let _ = out.write_all(format!("{text}{end}").as_bytes()).and_then(|()| out.flush());
+        let text = match self.raw {
+            true => text.replace('\n', "\r\n") + "\r\n",
+            false => format!("{text}\n"),
         };
-        match &self.spinner {
-            Some(spinner) => spinner.suspend(print),
-            None => print(),
-        }
+        // The spinner's next frame comes below.
+        let clear = if self.spinner.is_some() { CLEAR } else { "" };
+        self.print(&format!("{clear}{text}"));
+    }
+
+    fn print(&mut self, text: &str) {
+        let _ = self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush());
     }
 }
 
@@ -239,121 +317,23 @@ fn millis(duration: Duration) -> u64 {
     crate::session::events::millis(duration)
 }
 
+/// What others have written must not steer a terminal.
+fn printable(text: &str) -> String {
+    let escaped = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match escaped(c) {
+            true => out.extend(c.escape_default()),
+            false => out.push(c),
+        }
+    }
+    out
+}
+
 fn seconds(duration: Duration) -> String {
     format!("{:.2} s", duration.as_secs_f64())
 }
 
 #[cfg(test)]
-mod tests {
-    use insta::assert_snapshot;
-
-    use super::*;
-
-    const PLAIN: Voice = Voice { form: Form::Plain, verbose: 0, quiet: false, color: false };
-
-    fn told(
-        voice: Voice,
-        now: fn(Instant) -> Duration,
-        say: impl Fn(&mut Progress<Vec<u8>>),
-    ) -> String {
-        let mut progress = Progress::to(Vec::new(), voice, now);
-        say(&mut progress);
-        String::from_utf8(progress.out).expect("text")
-    }
-
-    fn quick(_: Instant) -> Duration {
-        Duration::from_millis(240)
-    }
-
-    fn slow(_: Instant) -> Duration {
-        Duration::from_millis(2400)
-    }
-
-    fn start(progress: &mut Progress<Vec<u8>>) {
-        progress.step(Step::Target, 3);
-        progress.step(Step::Sidecar, 130);
-        progress.tick();
-        progress.ready("in the place of container/web, its traffic mirrored");
-    }
-
-    fn failure() -> Failure {
-        Failure::new("there is no container \"wbe\"")
-            .because("No such container: wbe")
-            .hint("did you mean web?")
-    }
-
-    #[test]
-    fn a_quick_start_is_one_line() {
-        assert_snapshot!(told(PLAIN, quick, start), @"mirrord: in the place of container/web, its traffic mirrored (0.24 s)");
-    }
-
-    #[test]
-    fn a_slow_start_names_its_steps() {
-        assert_snapshot!(told(PLAIN, slow, start), @r"
-        mirrord: target found (0.00 s)
-        mirrord: sidecar started (0.13 s)
-        mirrord: in the place of container/web, its traffic mirrored (2.40 s)
-        ");
-    }
-
-    #[test]
-    fn json_is_a_value_a_line() {
-        let voice = Voice { form: Form::Json, ..PLAIN };
-        let told = told(voice, quick, |progress| {
-            start(progress);
-            progress.failure(&failure());
-        });
-        assert_snapshot!(told, @r#"
-        {"event":"step","milliseconds":3,"step":"target","text":"target found (0.00 s)"}
-        {"event":"step","milliseconds":130,"step":"sidecar","text":"sidecar started (0.13 s)"}
-        {"event":"ready","milliseconds":240,"text":"in the place of container/web, its traffic mirrored (0.24 s)"}
-        {"causes":["No such container: wbe"],"event":"error","hint":"did you mean web?","text":"there is no container \"wbe\""}
-        "#);
-    }
-
-    #[test]
-    fn an_error_has_its_causes_and_a_hint() {
-        let told = told(PLAIN, quick, |progress| progress.failure(&failure()));
-        assert_snapshot!(told, @r#"
-        mirrord: error: there is no container "wbe"
-          caused by: No such container: wbe
-        hint: did you mean web?
-        "#);
-    }
-
-    #[test]
-    fn quiet_says_errors_alone() {
-        let voice = Voice { quiet: true, ..PLAIN };
-        let told = told(voice, slow, |progress| {
-            start(progress);
-            progress.warning("w");
-            progress.failure(&Failure::new("no"));
-        });
-        assert_eq!(told, "mirrord: error: no\n");
-    }
-
-    #[test]
-    fn verbose_shows_each_step_and_the_log() {
-        let voice = Voice { verbose: 1, ..PLAIN };
-        let told = told(voice, quick, |progress| {
-            start(progress);
-            progress.log("proxy", "hello");
-        });
-        assert_snapshot!(told, @r"
-        mirrord: target found (0.00 s)
-        mirrord: sidecar started (0.13 s)
-        mirrord: in the place of container/web, its traffic mirrored (0.24 s)
-        mirrord: proxy: hello
-        ");
-    }
-
-    #[test]
-    fn a_raw_terminal_gets_carriage_returns_and_colours_are_asked_for() {
-        let voice = Voice { color: true, ..PLAIN };
-        let told = told(voice, quick, |progress| {
-            progress.raw(true);
-            progress.warning("w");
-        });
-        assert_eq!(told, "\u{1b}[36mmirrord:\u{1b}[0m \u{1b}[33mwarning:\u{1b}[0m w\r\n");
-    }
-}
+#[path = "progress_tests.rs"]
+mod tests;

@@ -25,6 +25,7 @@ pub mod processes;
 pub mod remote;
 pub mod remote_engine;
 pub mod scene;
+pub mod screen;
 pub mod setting;
 pub mod skip;
 pub mod terminal;

@@ -43,6 +43,7 @@ impl Front<'_> {
     pub(super) fn tell(&mut self, event: Event) {
         match &event {
             Event::Step { step, took } => self.progress.step(*step, *took),
+            Event::MakesImage => self.progress.waits_for("making the image, once"),
             Event::Log { from, line } => self.progress.log(from, line),
             Event::Cleaned { took } => {
                 self.keeping = Keeping::Done;

@@ -103,7 +103,7 @@ impl BringUp<'_> {
     /// The target is a container of an engine.
     async fn with_container(&mut self, token: &Token) -> Result<Session, Failure> {
         let began = Instant::now();
-        let (engine, target) = self.find_target().await?;
+        let (engine, target) = self.unless_unwanted(self.find_target()).await??;
         self.step(Step::Target, began);
         let mut learned = self.learn(&engine).await?;
         learned.address = target.address.clone();
@@ -145,7 +145,7 @@ impl BringUp<'_> {
         let proxy = proxy?;
         let agent = match agent {
             Err(_) if !target::still_runs(&engine, &with.target).await => {
-                return Err(target_stopped(&with.target));
+                return Err(target_stopped(&engine, &with.target).await);
             }
             agent => agent?,
         };
@@ -156,7 +156,8 @@ impl BringUp<'_> {
     /// The target is in a cluster.
     async fn with_cluster(&mut self, token: &Token) -> Result<Session, Failure> {
         let began = Instant::now();
-        let (engine, found) = tokio::join!(self.find_engine(), Found::find(self.plan));
+        let both = async { tokio::join!(self.find_engine(), Found::find(self.plan)) };
+        let (engine, found) = self.unless_unwanted(both).await?;
         let (engine, found) = (engine?, found?);
         self.step(Step::Target, began);
         let mut learned = match &engine {
@@ -195,6 +196,15 @@ impl BringUp<'_> {
                 Err(failure)
             }
             (_, Err(failure)) => Err(failure),
+        }
+    }
+
+    /// What is only looked at need not be looked at to its end.
+    async fn unless_unwanted<T>(&self, look: impl Future<Output = T>) -> Result<T, Failure> {
+        let mut unwanted = self.unwanted.clone();
+        tokio::select! {
+            seen = look => Ok(seen),
+            _ = unwanted.wait_for(|unwanted| *unwanted) => Err(Failure::new("interrupted")),
         }
     }
 

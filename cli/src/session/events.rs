@@ -47,6 +47,17 @@ impl Step {
             Self::Network => "network ready",
         }
     }
+
+    /// What is waited for once the step is done.
+    pub fn next(self) -> &'static str {
+        match self {
+            Self::Target | Self::Image => "starting the sidecar",
+            Self::Pod => "sending the agent",
+            Self::Delivery => "starting the agent",
+            Self::Sidecar | Self::Agent => "waiting for the tunnel",
+            Self::Tunnel | Self::Network => "preparing the network",
+        }
+    }
 }
 
 /// What happens in a session.
@@ -60,6 +71,8 @@ pub enum Event {
         /// Milliseconds that the step took.
         took: u64,
     },
+    /// Our image is being made, as it is once for each version.
+    MakesImage,
     /// The app may start.
     Ready {
         /// The sidecar's id: the app joins its network. A process of this machine has none.

@@ -158,6 +158,7 @@ impl BringUp<'_> {
             Err(error) if is_missing_image(&error) => {
                 self.go_on()?;
                 let began = Instant::now();
+                self.reporter.say(&Event::MakesImage);
                 image::make(common.engine, common.image).await?;
                 self.step(Step::Image, began);
                 self.go_on()?;

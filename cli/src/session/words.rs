@@ -34,6 +34,7 @@ impl Words {
             Event::Warning { message } => Self::Warning(message.clone()),
             Event::Stopping => Self::Note("'mirrord stop' ends the session".to_owned()),
             Event::Step { .. }
+            | Event::MakesImage
             | Event::Log { .. }
             | Event::Ready { .. }
             | Event::Detached
