@@ -33,6 +33,7 @@ use crate::engine::{Endpoint, clean, podman};
 use crate::exit;
 use crate::failure::Failure;
 use crate::progress::Progress;
+use crate::session::desk::until;
 use crate::session::events::Event;
 use crate::session::plan::Command;
 use crate::session::plane::{Plane, PlaneArg};
@@ -304,12 +305,13 @@ impl Front<'_> {
     async fn serve(&mut self, mut app: App) -> u8 {
         self.progress.raw(self.app.raw);
         let began = Instant::now();
-        let (mut end, mut kill) = (Command::End, None);
+        let (mut end, mut kill, mut failed) = (Command::End, None, false);
         let status = loop {
             tokio::select! {
                 status = app.wait() => break status,
                 event = self.keeper.next(), if self.keeping == Keeping::Alive => {
-                    let lost = matches!(event, Some(Event::Lost(_) | Event::Stopping) | None);
+                    let ends = matches!(event, Some(Event::Lost(_) | Event::Stopping) | None);
+                    failed |= matches!(event, Some(Event::Lost(_)) | None);
                     match event {
                         Some(event) => self.tell(event),
                         None => {
@@ -320,7 +322,7 @@ impl Front<'_> {
                         }
                     }
                     // A container is stopped by whoever keeps or cleans up its session.
-                    if lost && self.plan.plane.here().is_some() {
+                    if ends && self.plan.plane.here().is_some() {
                         app.signal(Signal::SIGTERM);
                         kill = Some(tokio::time::Instant::now() + ENDING);
                     }
@@ -339,7 +341,12 @@ impl Front<'_> {
             }
         };
         self.progress.raw(false);
-        let code = status.as_ref().map_or(exit::FAILED, |status| exit::of_status(*status));
+        let code = match &status {
+            // It did not end by itself.
+            _ if failed && self.plan.plane.here().is_some() => exit::FAILED,
+            Ok(status) => exit::of_status(*status),
+            Err(_) => exit::FAILED,
+        };
         // A client that was killed leaves its container running; that is not how a run ends.
         let own_end = self.app.shields || self.plan.plane.here().is_some();
         if own_end || status.is_ok_and(|status| status.code().is_some()) {
@@ -407,13 +414,5 @@ impl Front<'_> {
                 clean::SESSION_LABEL
             )));
         }
-    }
-}
-
-/// A moment, or never.
-async fn until(moment: Option<tokio::time::Instant>) {
-    match moment {
-        Some(moment) => tokio::time::sleep_until(moment).await,
-        None => std::future::pending().await,
     }
 }

@@ -20,6 +20,9 @@ use crate::target::{TargetName, TargetNameError};
 
 /// The target of a file that asks for none.
 const TARGETLESS: &str = "targetless";
+/// The longest XDG_RUNTIME_DIR: `mirrord/.01234567`, as a socket is called at first, has to fit
+/// behind it into the 108 bytes of `sun_path`, and so has `mirrord/01234567.sock`.
+const LONGEST: usize = 107 - "/mirrord/01234567.sock".len();
 
 /// The environment variables that are read, and what for; this file reads them, and
 /// `engine/endpoint.rs` those of docker. A template of a configuration file may name any other.
@@ -198,10 +201,15 @@ pub fn variable(name: &str) -> Option<String> {
 
 /// Where this user's sessions can be asked: nobody else looks into it.
 pub fn runtime_folder() -> PathBuf {
-    let user = nix::unistd::geteuid();
-    let given = env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    let user = nix::unistd::geteuid().as_raw();
+    runtime_folder_in(env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from), user)
+}
+
+/// In the given folder if a socket's path there fits into `sun_path`, else in the usual one.
+fn runtime_folder_in(given: Option<PathBuf>, user: u32) -> PathBuf {
+    let fits = |folder: &PathBuf| folder.is_absolute() && folder.as_os_str().len() <= LONGEST;
     let usual = PathBuf::from(format!("/run/user/{user}"));
-    match given.filter(|folder| folder.is_absolute()).or(Some(usual).filter(|it| it.is_dir())) {
+    match given.filter(fits).or(Some(usual).filter(|it| it.is_dir())) {
         Some(folder) => folder.join("mirrord"),
         None => PathBuf::from(format!("/tmp/mirrord-user-{user}")),
     }

@@ -177,6 +177,7 @@ fn a_killed_target_leaves_nothing_of_ours() -> Result<()> {
     let ours = format!("label=mirrord.session={}", session.id()?);
     lab.docker.run(&["rm", "-f", &scene.target.name])?;
     session.wait()?;
+    assert!(session.stderr().contains("stopped, and was removed"), "{}", session.stderr());
     wait::within(NOTICED, "everything of ours to be gone", || {
         Ok(lab.docker.run(&["ps", "-a", "--filter", &ours, "-q"])?.is_empty().then_some(()))
     })

@@ -119,7 +119,7 @@ fn the_keeper_is_killed() -> Result<()> {
     let before = Machine::now(&lab.docker)?;
     let mut session = stealing(&scene)?;
     part(&session, "session")?.signal(Signal::SIGKILL)?;
-    assert_ne!(session.wait()?, 0, "{}", session.stderr());
+    assert_eq!(session.wait()?, 1, "{}", session.stderr());
     before.as_before(SOON)?;
     assert_eq!(scene.answers(80)?["name"], "original");
     Ok(())
@@ -135,7 +135,7 @@ fn the_proxy_is_killed() -> Result<()> {
     let before = Machine::now(&lab.docker)?;
     let mut session = stealing(&scene)?;
     part(&session, "proxy")?.signal(Signal::SIGKILL)?;
-    assert_ne!(session.wait()?, 0, "{}", session.stderr());
+    assert_eq!(session.wait()?, 1, "{}", session.stderr());
     before.as_before(SOON)?;
     assert_eq!(scene.answers(80)?["name"], "original");
     Ok(())

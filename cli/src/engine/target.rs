@@ -192,6 +192,19 @@ pub async fn still_runs(engine: &Engine, target: &Target) -> bool {
     state.and_then(|state| state.running).unwrap_or(false)
 }
 
+/// Whether a target that has stopped is still there; one that is being removed is not.
+pub async fn can_be_started(engine: &Engine, target: &Target) -> bool {
+    let found = match inspect(engine, &target.id).await {
+        Ok(found) => found,
+        Err(error) => return !engine.explain("looking at the target", error).is_not_found(),
+    };
+    let removes = found.host_config.and_then(|host| host.auto_remove).unwrap_or(false);
+    let status = found.state.and_then(|state| state.status);
+    let leaves =
+        matches!(status, Some(ContainerStateStatusEnum::REMOVING | ContainerStateStatusEnum::DEAD));
+    !removes && !leaves
+}
+
 fn short(id: &str) -> &str {
     id.get(..12).unwrap_or(id)
 }

@@ -38,7 +38,7 @@ type Future<T> = Pin<Box<dyn std::future::Future<Output = T> + Send>>;
 pub struct Beside {
     with: With,
     agent: Running,
-    target_end: Future<()>,
+    target_end: Future<Failure>,
     deaths: Deaths,
     last_cause: Option<String>,
     state: State,
@@ -81,8 +81,11 @@ enum State {
 impl Beside {
     /// The target with its first agent.
     pub fn new(with: With, agent: Running) -> Self {
-        let (engine, id) = (with.engine.clone(), with.target.id.clone());
-        let target_end = Box::pin(async move { clean::not_running(&engine, &id).await });
+        let (engine, target) = (with.engine.clone(), with.target.clone());
+        let target_end = Box::pin(async move {
+            clean::not_running(&engine, &target.id).await;
+            target_stopped(&engine, &target).await
+        });
         let pipe = match &with.volume {
             Some(_) => None,
             None => Some(Lead::start(&with.engine, &with.door, &agent.id)),
@@ -123,9 +126,7 @@ impl Beside {
         loop {
             let serving = !matches!(self.state, State::Starting);
             let said = tokio::select! {
-                () = &mut self.target_end, if serving => {
-                    FarSaid::Lost(target_stopped(&self.with.target))
-                }
+                failure = &mut self.target_end, if serving => FarSaid::Lost(failure),
                 said = act(&mut self.state, &mut self.agent) => match said {
                     Act::Said(said) => match self.heard(said) {
                         Some(said) => said,
@@ -179,7 +180,7 @@ impl Beside {
         let (engine, target) = (self.with.engine.clone(), self.with.target.clone());
         self.state = State::Ending(Box::pin(async move {
             if !target::still_runs(&engine, &target).await {
-                return target_stopped(&target);
+                return target_stopped(&engine, &target).await;
             }
             let sentence = "the agent beside the target could not start".to_owned();
             part_failed([sentence].into_iter().chain(words).collect())
@@ -217,7 +218,7 @@ impl With {
     async fn replace(self, ended: &str) -> Result<Running, Failure> {
         let _ = timeout(REMOVAL, clean::removed(&self.engine, ended)).await;
         if !target::still_runs(&self.engine, &self.target).await {
-            return Err(target_stopped(&self.target));
+            return Err(target_stopped(&self.engine, &self.target).await);
         }
         self.start_agent().await
     }
@@ -250,10 +251,15 @@ async fn unless_target_ends(failure: Failure) -> Failure {
     failure
 }
 
-/// What is said when the target's container is gone.
-pub fn target_stopped(target: &Target) -> Failure {
-    Failure::new(format!("the target container {} stopped", target.name))
-        .hint(format!("start it and run the command again: docker start {}", target.name))
+/// What is said when the target's container does not run any more.
+pub async fn target_stopped(engine: &Engine, target: &Target) -> Failure {
+    let name = &target.name;
+    match target::can_be_started(engine, target).await {
+        true => Failure::new(format!("the target container {name} stopped"))
+            .hint(format!("start it and run the command again: docker start {name}")),
+        false => Failure::new(format!("the target container {name} stopped, and was removed"))
+            .hint("create it anew, then run the command again"),
+    }
 }
 
 /// What is said when agents end again and again, with the last one's words.

@@ -7,7 +7,7 @@
 
 use std::fs::{self, DirBuilder};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::time::{Duration, SystemTime};
@@ -17,7 +17,7 @@ use futures_util::stream::FuturesUnordered;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::SessionId;
 use crate::failure::Failure;
@@ -54,6 +54,8 @@ pub struct Asked {
 /// The keeper's end.
 pub struct Desk {
     listener: UnixListener,
+    /// Until when nobody is let in, since nobody could be.
+    closed_until: Option<Instant>,
     path: PathBuf,
     questions: FuturesUnordered<Pin<Box<dyn Future<Output = Option<Asked>>>>>,
     answers: FuturesUnordered<Pin<Box<dyn Future<Output = ()>>>>,
@@ -69,6 +71,7 @@ impl Desk {
         fs::rename(&hidden, &path)?;
         Ok(Self {
             listener,
+            closed_until: None,
             path,
             questions: FuturesUnordered::new(),
             answers: FuturesUnordered::new(),
@@ -79,11 +82,13 @@ impl Desk {
     pub async fn next(&mut self) -> Asked {
         loop {
             let busy = self.questions.len() + self.answers.len() >= MOST;
+            let opening = self.closed_until;
             tokio::select! {
-                accepted = self.listener.accept(), if !busy => match accepted {
+                accepted = self.listener.accept(), if !busy && opening.is_none() => match accepted {
                     Ok((stream, _)) => self.questions.push(Box::pin(question(stream))),
-                    Err(_) => tokio::time::sleep(PATIENCE).await,
+                    Err(_) => self.closed_until = Some(Instant::now() + PATIENCE),
                 },
+                () = until(opening) => self.closed_until = None,
                 asked = self.questions.next(), if !self.questions.is_empty() => {
                     if let Some(Some(asked)) = asked {
                         return asked;
@@ -113,6 +118,14 @@ impl Desk {
 impl Drop for Desk {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// A moment, or never.
+pub async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -146,14 +159,19 @@ pub struct Found {
 
 /// Looks into the folder; one that is not this user's has nothing.
 pub fn find() -> Found {
-    let folder = settings::runtime_folder();
+    find_in(&settings::runtime_folder())
+}
+
+fn find_in(folder: &Path) -> Found {
     let mut found = Found::default();
-    let entries = check(&folder).and_then(|()| fs::read_dir(&folder));
+    let entries = check(folder).and_then(|()| fs::read_dir(folder));
     for entry in entries.into_iter().flatten().flatten() {
         let path = entry.path();
+        // Whatever else has such a name may never answer.
+        let Ok(kind) = entry.file_type() else { continue };
         match path.extension().and_then(|end| end.to_str()) {
-            Some(SOCKET) => found.sockets.push(path),
-            Some(LOG) => found.logs.push(path),
+            Some(SOCKET) if kind.is_socket() => found.sockets.push(path),
+            Some(LOG) if kind.is_file() => found.logs.push(path),
             _ => {}
         }
     }
@@ -243,6 +261,37 @@ mod tests {
         let link = parent.path().join("link");
         std::os::unix::fs::symlink(&folder, &link).expect("a link");
         assert!(check(&link).is_err());
+    }
+
+    #[test]
+    fn what_is_no_file_of_a_session_is_not_read() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = |name: &str| folder.path().join(name);
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).expect("closed");
+        let mode = nix::sys::stat::Mode::S_IRWXU;
+        for name in ["x.log", "x.sock"] {
+            nix::unistd::mkfifo(&path(name), mode).expect("a fifo");
+        }
+        fs::write(path("y.log"), "").expect("a file");
+        std::os::unix::fs::symlink(path("x.log"), path("z.log")).expect("a link");
+        let found = find_in(folder.path());
+        assert_eq!((found.sockets, found.logs), (vec![], vec![path("y.log")]));
+    }
+
+    #[tokio::test]
+    async fn who_is_in_is_heard_while_nobody_else_can_be_let_in() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("x.sock");
+        let listener = UnixListener::bind(&path).expect("a socket");
+        let (mut asker, inside) = UnixStream::pair().expect("a pair");
+        say(&mut asker, &Request::Status).await.expect("asked");
+        let questions = FuturesUnordered::new();
+        questions.push(Box::pin(question(inside)) as Pin<Box<dyn Future<Output = _>>>);
+        let closed_until = Some(Instant::now() + 100 * PATIENCE);
+        let mut desk =
+            Desk { listener, closed_until, path, questions, answers: FuturesUnordered::new() };
+        let asked = timeout(PATIENCE, desk.next()).await.expect("heard");
+        assert_eq!(asked.request, Request::Status);
     }
 
     #[tokio::test]

@@ -99,6 +99,9 @@ pub struct Told {
     /// Whether the session ended by it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub ends: bool,
+    /// Whether it is a line of a log, for who reads the file.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub log: bool,
 }
 
 /// What a keeper knows of its session.
@@ -145,7 +148,7 @@ impl Record {
         }
         let told = match (event, Words::of(event)) {
             (Event::Log { from, line }, _) => {
-                return self.write(&Told::now(format!("{from}: {line}")));
+                return self.write(&Told { log: true, ..Told::now(format!("{from}: {line}")) });
             }
             (_, Some(Words::Note(text) | Words::Warning(text))) => Told::now(text),
             (_, Some(Words::Failure(failure))) => {
@@ -190,7 +193,10 @@ impl Record {
         let mut options = OpenOptions::new();
         let mut log = options.append(true).create_new(true).mode(0o600).open(&path)?;
         let line = serde_json::to_string(&self.status)? + "\n";
-        log.write_all(line.as_bytes())?;
+        log.write_all(line.as_bytes()).inspect_err(|_| {
+            // A file that does not say whose it is says nothing.
+            let _ = std::fs::remove_file(&path);
+        })?;
         self.log = Some((path, log));
         Ok(())
     }
@@ -229,11 +235,13 @@ impl Status {
         let text = std::fs::read_to_string(path)?;
         let mut lines = text.lines();
         let mut status: Self = serde_json::from_str(lines.next().unwrap_or_default())?;
-        status.events.extend(lines.filter_map(|line| serde_json::from_str(line).ok()));
+        let told = lines.filter_map(|line| serde_json::from_str::<Told>(line).ok());
+        status.events.extend(told.filter(|told| !told.log));
         if !status.events.iter().any(|told| told.ends) {
             let text = "the session's keeper was killed".to_owned();
             let at = std::fs::metadata(path)?.modified().ok().and_then(|at| at.try_into().ok());
-            status.events.push_back(Told { at: at.map_or_else(now, to_second), text, ends: true });
+            let at = at.map_or_else(now, to_second);
+            status.events.push_back(Told { at, text, ends: true, log: false });
         }
         let older = status.events.len().saturating_sub(REMEMBERED);
         status.events.drain(..older);
@@ -246,7 +254,7 @@ impl Status {
 impl Told {
     /// Something that happens now.
     pub fn now(text: String) -> Self {
-        Self { at: now(), text, ends: false }
+        Self { at: now(), text, ends: false, log: false }
     }
 }
 
@@ -311,6 +319,10 @@ mod tests {
         let mut record = record();
         record.hear(&Event::Warning { message: "before".to_owned() });
         record.detach(folder.path()).expect("a file");
+        // However much is logged: it is no event.
+        for number in 0..2 * REMEMBERED {
+            record.hear(&Event::Log { from: "proxy".to_owned(), line: number.to_string() });
+        }
         record.hear(&Event::Lost(Failure::new("the target stopped").because("why")));
         let path = log_path(folder.path(), &record.status.session);
         let status = Status::read(&path).expect("a status");

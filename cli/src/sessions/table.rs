@@ -103,6 +103,7 @@ mod tests {
             at: "2026-01-01T00:00:00Z".to_owned(),
             text: "a new agent".to_owned(),
             ends: false,
+            log: false,
         };
         let app = App { container: Some("mine".to_owned()), ..App::default() };
         let kept = Status {

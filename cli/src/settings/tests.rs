@@ -3,6 +3,16 @@ use std::path::Path;
 use mirrord_protocol::control::IncomingMode;
 
 use super::*;
+
+#[test]
+fn a_runtime_folder_that_no_socket_fits_into_is_not_used() {
+    let folder = |length: usize| PathBuf::from(format!("/{}", "x".repeat(length - 1)));
+    let chosen = |length: usize| runtime_folder_in(Some(folder(length)), u32::MAX);
+    assert_eq!(chosen(LONGEST), folder(LONGEST).join("mirrord"));
+    assert!(chosen(LONGEST).join("01234567.sock").as_os_str().len() < 108);
+    assert_eq!(chosen(LONGEST + 1), PathBuf::from(format!("/tmp/mirrord-user-{}", u32::MAX)));
+    assert_eq!(runtime_folder_in(Some("run".into()), u32::MAX), chosen(LONGEST + 1));
+}
 use crate::args::ClusterOptions;
 use crate::cluster::settings::AgentMode;
 
