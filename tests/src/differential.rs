@@ -51,6 +51,9 @@ impl<'lab> Stage<'lab> {
             fs::write(folder.path().join(name), content)?;
         }
         let (user, second) = (lab.network("user")?, lab.network("second")?);
+        let subnet6 = subnet_of_six();
+        let range = format!("{subnet6}::/64");
+        let six = lab.network_with("six", &["--ipv6", "--subnet", &range])?;
         let words = vec![
             ("{debian}", DEBIAN.to_owned()),
             ("{probe}", PROBE.to_owned()),
@@ -58,6 +61,8 @@ impl<'lab> Stage<'lab> {
             ("{dir}", folder.path().display().to_string()),
             ("{volume}", lab.volume("volume")?),
             ("{subnet}", subnet_of(lab, &user)?),
+            ("{subnet6}", subnet6),
+            ("{six}", six),
             ("{user}", user),
             ("{second}", second),
             ("{peer}", peer.name.clone()),
@@ -130,6 +135,13 @@ impl<'lab> Stage<'lab> {
         })
         .with_context(|| self.folder.path().display().to_string())
     }
+}
+
+/// The first half of an IPv6 network's addresses, which nobody else has.
+fn subnet_of_six() -> String {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let (process, number) = (std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    format!("fd6d:{:x}:{:x}:{number:x}", process >> 16, process & 0xffff)
 }
 
 /// The first three numbers of a network's addresses.
