@@ -138,6 +138,13 @@ pub enum Command {
         #[arg(long)]
         pipe: bool,
     },
+    /// What compose calls for a service whose provider is mirrord
+    #[command(hide = true, disable_help_flag = true)]
+    Compose {
+        /// Compose's own words.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "WORDS")]
+        words: Vec<OsString>,
+    },
     /// The process that keeps a session
     #[command(hide = true)]
     Session,

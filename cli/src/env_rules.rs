@@ -203,6 +203,14 @@ impl EnvRules {
         taken.chain(overrides.iter().cloned()).filter(sound).collect()
     }
 
+    /// The variables that a container gets from somebody who can hand on any value.
+    pub fn for_container(&self, target: Vec<(String, String)>) -> Vec<(String, String)> {
+        let Overrides(overrides) = &self.overrides;
+        let overridden = |name: &str| overrides.iter().any(|(other, _)| other == name);
+        let taken = target.into_iter().filter(|(name, _)| self.takes(name) && !overridden(name));
+        taken.chain(overrides.iter().cloned()).filter(|(name, _)| !name.is_empty()).collect()
+    }
+
     /// Sorts the target's variables; those that the user sets are the user's.
     pub fn deliver(&self, remote: Vec<(String, String)>, users: &HashSet<String>) -> Delivery {
         let mut delivery = Delivery::default();

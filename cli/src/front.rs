@@ -7,6 +7,7 @@
 //! ```
 
 mod app;
+mod background;
 mod docker;
 mod link;
 mod process;
@@ -14,6 +15,7 @@ mod signals;
 mod tell;
 pub mod trampoline;
 
+pub use background::{bring_up, plan_of_compose};
 pub use docker::{Joined, Prepared as DockerLine, UsersVariables, replace};
 
 use std::ffi::OsString;
@@ -44,7 +46,6 @@ use crate::settings::Settings;
 const TICK: Duration = Duration::from_millis(100);
 /// docker has created its container by then.
 const STARTING: Duration = Duration::from_secs(1);
-
 /// How long a process may take to end once it has lost its session.
 const ENDING: Duration = Duration::from_secs(10);
 
@@ -145,6 +146,7 @@ fn plan(settings: &Settings, plane: Plane, endpoint: Option<Endpoint>) -> Result
         remote_dns: settings.remote_dns,
         env: settings.env.wanted(),
         log: settings.log.clone(),
+        standing: None,
     })
 }
 

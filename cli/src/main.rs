@@ -10,6 +10,7 @@
 
 mod args;
 mod cluster;
+mod compose;
 mod config;
 mod docker_run;
 mod doctor;
@@ -98,6 +99,7 @@ fn obey(words: &[OsString], globals: Option<Vec<OsString>>) -> ExitCode {
         Command::Proxy { worker: false, .. } => mirrord_proxy::run(),
         Command::Agent { pipe: true } => mirrord_agent::run_pipe(),
         Command::Agent { pipe: false } => mirrord_agent::run(),
+        Command::Compose { words } => compose::run_provider(&words),
         Command::Session => session::keeper::run(),
     }
 }

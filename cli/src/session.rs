@@ -24,6 +24,7 @@ pub mod plan;
 pub mod plane;
 pub mod record;
 pub mod remote;
+pub mod standing;
 pub mod words;
 
 pub use id::SessionId;

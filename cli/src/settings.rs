@@ -40,6 +40,7 @@ pub const ENVIRONMENT: &[(&str, &str)] = &[
         "XDG_RUNTIME_DIR",
         "where sessions can be asked; else /run/user/UID, else /tmp/mirrord-user-UID",
     ),
+    ("COMPOSE_PROVIDER_MESSAGES", "what compose understands, as it says to a provider"),
     ("DOCKER_TLS_VERIFY", "TLS to the engine, as docker"),
     ("DOCKER_TLS", "TLS to an engine that nobody vouches for, as docker"),
     ("DOCKER_CERT_PATH", "the folder of the certificates for that, as docker"),

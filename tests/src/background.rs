@@ -1,6 +1,6 @@
 //! Sessions whose command has gone, and what `mirrord status` and `mirrord stop` say of them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
@@ -149,6 +149,7 @@ pub fn finish(command: &Command) -> Result<Finished> {
             None => limited.env_remove(name),
         };
     }
+    limited.current_dir(command.get_current_dir().unwrap_or(Path::new(".")));
     let output = limited.stdin(Stdio::null()).output()?;
     Ok(Finished {
         code: crate::mirrord::code_of(output.status),

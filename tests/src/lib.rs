@@ -13,6 +13,7 @@
 pub mod background;
 pub mod bench;
 pub mod cluster;
+pub mod compose;
 pub mod differential;
 pub mod docker;
 pub mod exec;

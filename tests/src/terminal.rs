@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -35,6 +36,7 @@ impl Terminal {
                 None => wrapped.env_remove(name),
             };
         }
+        wrapped.current_dir(command.get_current_dir().unwrap_or(Path::new(".")));
         let child = wrapped
             .stdin(Stdio::from(pty.slave.try_clone()?))
             .stdout(Stdio::from(pty.slave.try_clone()?))

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use bollard::models::{ContainerState, ContainerSummary};
 use bollard::query_parameters::{
-    EventsOptionsBuilder, InspectContainerOptions, StopContainerOptions,
+    EventsOptionsBuilder, InspectContainerOptions, ListContainersOptionsBuilder,
+    StopContainerOptions,
 };
 use futures_util::StreamExt;
 use futures_util::future::join_all;
@@ -35,6 +36,10 @@ pub struct App {
     pub image: String,
     /// Whether it runs, or is about to be started again by its restart policy.
     pub runs: bool,
+    /// Whether it has never run yet.
+    pub waits: bool,
+    /// When it was made, in seconds since 1970.
+    pub made: i64,
 }
 
 /// What an engine knows of a session.
@@ -46,10 +51,42 @@ pub struct Seen {
     pub kept: bool,
 }
 
+/// Whose the app containers are.
+#[derive(Debug, Clone)]
+pub enum Apps {
+    /// Those that carry the session's label.
+    Labelled(SessionId),
+    /// Those that stand in the network of the sidecar of this id and name, which somebody else
+    /// starts and labels.
+    Joined {
+        /// Its id.
+        id: String,
+        /// Its name.
+        name: String,
+    },
+}
+
 /// The app containers of a session.
-pub async fn all(engine: &Engine, session: &SessionId) -> Result<Vec<App>, EngineError> {
-    let containers = of_session(engine, session).await?;
+pub async fn all(engine: &Engine, whose: &Apps) -> Result<Vec<App>, EngineError> {
+    let containers = match whose {
+        Apps::Labelled(session) => of_session(engine, session).await?,
+        Apps::Joined { id, name } => joined(engine, &[id, name]).await?,
+    };
     Ok(containers.into_iter().filter(|container| !is_ours(container)).map(app).collect())
+}
+
+/// The containers in another one's network.
+async fn joined(engine: &Engine, owner: &[&String]) -> Result<Vec<ContainerSummary>, EngineError> {
+    let options = ListContainersOptionsBuilder::default().all(true).build();
+    let containers = engine.api().list_containers(Some(options)).await;
+    let containers =
+        containers.map_err(|error| engine.explain("cannot list the app's containers", error))?;
+    let is_in = |container: &ContainerSummary| {
+        let mode = container.host_config.as_ref().and_then(|host| host.network_mode.as_deref());
+        let other = mode.and_then(|mode| mode.strip_prefix("container:"));
+        other.is_some_and(|other| owner.iter().any(|owner| *owner == other))
+    };
+    Ok(containers.into_iter().filter(is_in).collect())
 }
 
 /// The apps of all sessions that the engine knows, by the session's id.
@@ -82,7 +119,8 @@ pub async fn of_all_sessions(engine: &Engine) -> Result<HashMap<String, Seen>, E
 }
 
 fn app(container: ContainerSummary) -> App {
-    let runs = runs(&container);
+    let (runs, waits) = (runs(&container), state(&container) == "created");
+    let made = container.created.unwrap_or_default();
     let names = container.names.unwrap_or_default();
     let name = names.iter().find(|name| name.rfind('/') == Some(0)).or(names.first());
     App {
@@ -90,6 +128,8 @@ fn app(container: ContainerSummary) -> App {
         id: container.id.unwrap_or_default(),
         image: container.image.unwrap_or_default(),
         runs,
+        waits,
+        made,
     }
 }
 
@@ -98,8 +138,8 @@ fn runs(container: &ContainerSummary) -> bool {
 }
 
 /// Stops the session's app, as `docker stop` does.
-pub async fn stop(engine: &Engine, session: &SessionId) -> Result<(), EngineError> {
-    let apps = all(engine, session).await?;
+pub async fn stop(engine: &Engine, whose: &Apps) -> Result<(), EngineError> {
+    let apps = all(engine, whose).await?;
     join_all(apps.iter().map(|app| stop_one(engine, &app.id))).await.into_iter().collect()
 }
 
@@ -117,12 +157,12 @@ pub async fn stop_one(engine: &Engine, id: &str) -> Result<(), EngineError> {
 
 /// Waits until no app of the session runs, nor is about to run again. While the engine does not
 /// answer, nothing is known: what else happens to the session tells.
-pub async fn end(engine: &Engine, session: &SessionId) {
+pub async fn end(engine: &Engine, whose: &Apps) {
     loop {
-        match all(engine, session).await {
+        match all(engine, whose).await {
             Ok(apps) => match apps.iter().find(|app| app.runs) {
                 Some(app) => clean::not_running(engine, &app.id).await,
-                None if comes_back(engine, session).await => {}
+                None if comes_back(engine, whose).await => {}
                 None => return,
             },
             Err(_) => sleep(GRACE).await,
@@ -132,10 +172,10 @@ pub async fn end(engine: &Engine, session: &SessionId) {
 }
 
 /// Whether an app that does not run is started again at once, as `docker restart` does.
-pub async fn comes_back(engine: &Engine, session: &SessionId) -> bool {
+pub async fn comes_back(engine: &Engine, whose: &Apps) -> bool {
     let deadline = Instant::now() + GRACE;
     let apps = loop {
-        match all(engine, session).await {
+        match all(engine, whose).await {
             Ok(apps) if apps.is_empty() => return false,
             Ok(apps) if apps.iter().any(|app| app.runs) => return true,
             Ok(apps) if Instant::now() >= deadline => break apps,
@@ -152,8 +192,8 @@ pub async fn comes_back(engine: &Engine, session: &SessionId) -> bool {
 
 /// Whether somebody had the engine end the app, which has ended: it may be a `docker restart`,
 /// which may have started it again meanwhile.
-pub async fn was_told_to_end(engine: &Engine, session: &SessionId) -> bool {
-    let Ok(apps) = all(engine, session).await else { return false };
+pub async fn was_told_to_end(engine: &Engine, whose: &Apps) -> bool {
+    let Ok(apps) = all(engine, whose).await else { return false };
     let told = apps.iter().map(async |app| told_to_end(engine, &app.id).await.unwrap_or(false));
     join_all(told).await.contains(&true)
 }

@@ -184,7 +184,8 @@ pub(super) async fn of_session(
     labelled(engine, format!("{SESSION_LABEL}={session}")).await
 }
 
-pub(super) async fn labelled(
+/// The containers with a label, running or not.
+pub async fn labelled(
     engine: &Engine,
     label: String,
 ) -> Result<Vec<ContainerSummary>, EngineError> {

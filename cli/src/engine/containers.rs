@@ -17,6 +17,7 @@ use super::network;
 use super::target::Target;
 use crate::docker_run::Rehomed;
 use crate::session::SessionId;
+use crate::session::standing::Standing;
 
 /// Lets the app, which has no capability, listen on any port.
 const ANY_PORT: (&str, &str) = ("net.ipv4.ip_unprivileged_port_start", "0");
@@ -106,6 +107,8 @@ pub struct Common<'a> {
     pub image: &'a str,
     /// Whether the agent connects to unix sockets.
     pub unix_sockets: bool,
+    /// The service of a compose project that the sidecar stands for, if it does.
+    pub standing: Option<&'a Standing>,
 }
 
 impl Common<'_> {
@@ -216,10 +219,11 @@ impl Common<'_> {
     }
 
     fn body(&self, role: Role) -> ContainerCreateBody {
-        let labels = HashMap::from([
+        let mut labels = HashMap::from([
             (SESSION_LABEL.to_owned(), self.session.to_string()),
             (ROLE_LABEL.to_owned(), role.word().to_owned()),
         ]);
+        labels.extend(self.standing.iter().flat_map(|standing| standing.labels()));
         ContainerCreateBody {
             image: Some(self.image.to_owned()),
             cmd: Some(vec![role.word().to_owned()]),
@@ -267,7 +271,10 @@ impl Common<'_> {
         role: Role,
         body: ContainerCreateBody,
     ) -> Result<ContainerCreateResponse, EngineError> {
-        let name = name(role, self.session);
+        let name = match (role, self.standing) {
+            (Role::Proxy, Some(standing)) => standing.sidecar(),
+            _ => name(role, self.session),
+        };
         let options = CreateContainerOptionsBuilder::default().name(&name).build();
         let doing = match role {
             Role::Proxy => "cannot create the sidecar",

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use mirrord_protocol::control::IncomingMode;
-
 use super::{Front, Keeping};
 use crate::session::events::Event;
 use crate::session::words::Words;
@@ -26,18 +24,7 @@ impl Front<'_> {
         if let Some(text) = self.plan.overruled_dns() {
             self.progress.warning(&text);
         }
-        let traffic = match self.plan.incoming.mode {
-            IncomingMode::Mirror => "with a copy of its traffic",
-            IncomingMode::Steal => "with its traffic",
-            IncomingMode::Off => "without its traffic",
-        };
-        match (&self.plan.target, self.plan.is_remote()) {
-            (None, _) => self.progress.ready("in the cluster's network, without a target"),
-            (_, true) => self.progress.ready(&format!("in the place of {name}, {traffic}")),
-            (_, false) => {
-                self.progress.ready(&format!("in the place of container/{name}, {traffic}"));
-            }
-        }
+        self.progress.ready(&self.plan.in_place_of(name));
     }
 
     pub(super) fn tell(&mut self, event: Event) {

@@ -52,6 +52,8 @@ pub struct Session {
     pub folder: Option<Folder>,
     /// The target and its agents.
     pub far: Far,
+    /// What the target says of itself, once it is ready.
+    pub described: Option<Described>,
 }
 
 /// The way there.
@@ -91,6 +93,7 @@ impl BringUp<'_> {
         if let Far::Beside(beside) = &mut session.far {
             beside.ready();
         }
+        session.described = Some(described.clone());
         self.reporter.say(&Event::Ready {
             sidecar: self.plan.plane.here().is_none().then(|| session.proxy.id.clone()),
             name: session.far.target().to_owned(),
@@ -150,7 +153,13 @@ impl BringUp<'_> {
             agent => agent?,
         };
         let far = Far::Beside(Box::new(Beside::new(with, agent)));
-        Ok(Session { engine: Some(engine), proxy, folder: place.into_folder(), far })
+        Ok(Session {
+            engine: Some(engine),
+            proxy,
+            folder: place.into_folder(),
+            far,
+            described: None,
+        })
     }
 
     /// The target is in a cluster.
@@ -189,7 +198,8 @@ impl BringUp<'_> {
         };
         match (made, remote) {
             (Ok((proxy, folder)), Ok(remote)) => {
-                Ok(Session { engine, proxy, folder, far: Far::Remote(Box::new(remote)) })
+                let far = Far::Remote(Box::new(remote));
+                Ok(Session { engine, proxy, folder, far, described: None })
             }
             (Err(failure), Ok(mut remote)) => {
                 remote.leave().await;

@@ -20,6 +20,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::time::{Instant, timeout};
 
 use super::SessionId;
+use super::standing::Caller;
 use crate::failure::Failure;
 use crate::settings;
 
@@ -41,6 +42,8 @@ pub enum Request {
     Status,
     /// To end it; answered once nothing of it is left.
     Stop,
+    /// What the app of a compose project has to know, which that command is about to start anew.
+    Again(Caller),
 }
 
 /// A request and who waits for its answer.
@@ -131,7 +134,7 @@ pub async fn until(moment: Option<Instant>) {
 
 async fn question(mut stream: UnixStream) -> Option<Asked> {
     let mut line = String::new();
-    let mut reader = BufReader::new((&mut stream).take(64));
+    let mut reader = BufReader::new((&mut stream).take(128));
     timeout(PATIENCE, reader.read_line(&mut line)).await.ok()?.ok()?;
     let request = serde_json::from_str(&line).ok()?;
     Some(Asked { request, by: stream })
@@ -139,6 +142,11 @@ async fn question(mut stream: UnixStream) -> Option<Asked> {
 
 async fn say(stream: &mut UnixStream, value: &impl Serialize) -> io::Result<()> {
     stream.write_all((serde_json::to_string(value)? + "\n").as_bytes()).await
+}
+
+/// Where a session of this user is asked.
+pub fn socket(session: &SessionId) -> PathBuf {
+    settings::runtime_folder().join(format!("{session}.{SOCKET}"))
 }
 
 /// Tells those who wanted the session's end how it went.
@@ -195,7 +203,9 @@ pub async fn ask(path: &Path, request: Request) -> io::Result<Option<String>> {
         stream.read_to_string(&mut answer).await
     };
     match request {
-        Request::Status => timeout(PATIENCE, asked).await.map_err(io::Error::other)??,
+        Request::Status | Request::Again(_) => {
+            timeout(PATIENCE, asked).await.map_err(io::Error::other)??
+        }
         // An app may take its time to stop.
         Request::Stop => asked.await?,
     };

@@ -11,7 +11,7 @@ use std::pin::pin;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use mirrord_protocol::control::ProxyEvent;
+use mirrord_protocol::control::{ProxyEvent, Target};
 use nix::sys::signal::SigSet;
 use tokio::sync::watch;
 
@@ -27,8 +27,10 @@ use super::here;
 use super::plan::{Command, Plan};
 use super::plane::Plane;
 use super::record::{App, Record};
+use super::standing::{self, Caller, Going};
+use crate::engine::apps::{self, Apps};
 use crate::engine::containers::Role;
-use crate::engine::{Engine, apps, clean, podman};
+use crate::engine::{Engine, clean, podman};
 use crate::failure::Failure;
 
 /// How long docker's client may take to see that its container has ended.
@@ -173,10 +175,12 @@ impl Keeper<'_> {
         desk: &mut Option<Desk>,
         stopping: &mut Stopping,
     ) -> End {
-        let Session { engine, proxy, far, .. } = session;
+        let Session { engine, proxy, far, described, .. } = session;
         let engine = engine.as_ref();
         let plan = self.plan;
-        let mut app_end = pin!(apps_end(engine, plan));
+        let apps = &plan.apps(&proxy.id);
+        let (caller_tx, caller) = callers(plan);
+        let mut app_end = pin!(apps_end(engine, apps, caller));
         let mut app_removed = pin!(apps_removed(engine, plan));
         let mut sweep = pin!(sweep_others(engine, plan));
         let (mut staying, mut swept) = (false, false);
@@ -184,11 +188,12 @@ impl Keeper<'_> {
             tokio::select! {
                 heard = self.front.next() => match heard {
                     Heard::Command(_) if stopping.has_begun() => {
-                        return End::stopped(stopping.app().await && stop_late(engine, plan).await);
+                        let late = stop_late(engine, plan, apps);
+                        return End::stopped(stopping.app().await && late.await);
                     }
-                    Heard::Command(command) if self.app_goes_on(engine, command).await => {
-                        staying = true;
-                        self.detach();
+                    Heard::Command(Command::Stay) => staying = self.detach(),
+                    Heard::Command(command) if self.app_goes_on(engine, apps, command).await => {
+                        staying = self.detach();
                     }
                     Heard::Gone if staying => {}
                     other => return End::of(other),
@@ -205,7 +210,14 @@ impl Keeper<'_> {
                     FarSaid::Event(event) => self.reporter.say(&event),
                     FarSaid::Lost(failure) => return End::Lost(failure),
                 },
-                asked = asked(desk) => self.answer(asked, engine, desk, stopping),
+                asked = asked(desk) => match (asked.request, &caller_tx, &mut *desk) {
+                    (Request::Again(caller), Some(tx), Some(desk)) if !stopping.has_begun() => {
+                        tx.send_replace(caller);
+                        let going = going(plan, far.target(), described.as_ref());
+                        desk.answer(asked, async move { going });
+                    }
+                    _ => self.answer(asked, engine, apps, desk, stopping),
+                },
                 came = stopping.next() => match came {
                     Came::App(true) if !staying => {}
                     Came::App(stopped) => return End::stopped(stopped),
@@ -225,23 +237,24 @@ impl Keeper<'_> {
         &self,
         asked: Asked,
         engine: Option<&Engine>,
+        apps: &Apps,
         desk: &mut Option<Desk>,
         stopping: &mut Stopping,
     ) {
-        let (engine, session) = (engine.cloned(), self.plan.session.clone());
+        let (engine, apps) = (engine.cloned(), apps.clone());
         match (asked.request, desk) {
             (Request::Status, Some(desk)) => {
                 let mut status = self.reporter.record.borrow().status.clone();
                 desk.answer(asked, async move {
                     let apps = match &engine {
-                        Some(engine) => apps::all(engine, &session).await.unwrap_or_default(),
+                        Some(engine) => apps::all(engine, &apps).await.unwrap_or_default(),
                         None => Vec::new(),
                     };
                     status.app = App::with(status.app, apps.into_iter().next());
                     status
                 });
             }
-            (Request::Status, None) => {}
+            (Request::Status, None) | (Request::Again(_), _) => {}
             (Request::Stop, _) => {
                 stopping.waiting.push(asked.by);
                 if stopping.has_begun() {
@@ -250,7 +263,7 @@ impl Keeper<'_> {
                 self.reporter.say(&Event::Stopping);
                 match engine.filter(|_| self.plan.plane.here().is_none()) {
                     Some(engine) => {
-                        let app = async move { apps::stop(&engine, &session).await.is_ok() };
+                        let app = async move { apps::stop(&engine, &apps).await.is_ok() };
                         stopping.begin(app, CLIENT);
                     }
                     // The front ends its own child.
@@ -261,7 +274,7 @@ impl Keeper<'_> {
     }
 
     /// From now on the session is the container's, not the command's.
-    fn detach(&self) {
+    fn detach(&self) -> bool {
         let noted = match desk::make_folder() {
             Ok(folder) => self.reporter.record.borrow_mut().detach(&folder),
             Err(error) => Err(error),
@@ -271,20 +284,19 @@ impl Keeper<'_> {
             self.reporter.say(&Event::Warning { message });
         }
         self.reporter.say(&Event::Detached);
+        true
     }
 
     /// Whether the app runs on without docker's client, or is just being restarted.
-    async fn app_goes_on(&self, engine: Option<&Engine>, command: Command) -> bool {
-        let session = &self.plan.session;
+    async fn app_goes_on(&self, engine: Option<&Engine>, whose: &Apps, command: Command) -> bool {
         let Some(engine) = engine.filter(|_| self.plan.plane.here().is_none()) else {
             return false;
         };
-        match apps::all(engine, session).await {
+        match apps::all(engine, whose).await {
             Ok(apps) if apps.iter().any(|app| app.runs) => true,
             Ok(apps) if apps.is_empty() || command != Command::End => false,
             Ok(_) => {
-                apps::was_told_to_end(engine, session).await
-                    && apps::comes_back(engine, session).await
+                apps::was_told_to_end(engine, whose).await && apps::comes_back(engine, whose).await
             }
             Err(_) => false,
         }
@@ -309,10 +321,11 @@ async fn sweep_others(engine: Option<&Engine>, plan: &Plan) {
 }
 
 /// The end of all of the session's app containers.
-async fn apps_end(engine: Option<&Engine>, plan: &Plan) {
-    match engine {
-        Some(engine) => apps::end(engine, &plan.session).await,
-        None => std::future::pending().await,
+async fn apps_end(engine: Option<&Engine>, apps: &Apps, caller: Option<watch::Receiver<Caller>>) {
+    match (engine, caller) {
+        (Some(engine), Some(caller)) => standing::end(engine, apps, caller).await,
+        (Some(engine), None) => apps::end(engine, apps).await,
+        (None, _) => std::future::pending().await,
     }
 }
 
@@ -326,10 +339,26 @@ async fn apps_removed(engine: Option<&Engine>, plan: &Plan) {
     }
 }
 
+/// Who starts the app, if that is a command of compose.
+fn callers(plan: &Plan) -> (Option<watch::Sender<Caller>>, Option<watch::Receiver<Caller>>) {
+    plan.standing.as_ref().map(|standing| watch::channel(standing.caller)).unzip()
+}
+
+/// What a command of compose is told that asks for the session again.
+fn going(plan: &Plan, name: &str, described: Option<&Target>) -> Option<Going> {
+    let (standing, target) = (plan.standing.as_ref()?, described?);
+    Some(Going {
+        session: plan.session.clone(),
+        asked: standing.asked.clone(),
+        name: name.to_owned(),
+        target: target.clone(),
+    })
+}
+
 /// Stops what docker's client started after the session was told to end; whether it could.
-async fn stop_late(engine: Option<&Engine>, plan: &Plan) -> bool {
+async fn stop_late(engine: Option<&Engine>, plan: &Plan, apps: &Apps) -> bool {
     match engine.filter(|_| plan.plane.here().is_none()) {
-        Some(engine) => apps::stop(engine, &plan.session).await.is_ok(),
+        Some(engine) => apps::stop(engine, apps).await.is_ok(),
         None => true,
     }
 }

@@ -37,6 +37,7 @@ fn session(engine: &Engine, plan: &Plan, agent: Attached) -> Session {
     let mut beside = Beside::new(with, Running::new("agent".to_owned(), agent));
     beside.ready();
     Session {
+        described: None,
         engine: Some(engine.clone()),
         folder: None,
         proxy: Running::new("proxy".to_owned(), Attached::to_nothing(stream::pending())),

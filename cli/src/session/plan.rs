@@ -3,13 +3,15 @@
 use std::net::IpAddr;
 
 use mirrord_protocol::Token;
-use mirrord_protocol::control::{AgentConfig, Agents, Door, Incoming, ProxyConfig};
+use mirrord_protocol::control::{AgentConfig, Agents, Door, Incoming, IncomingMode, ProxyConfig};
 use serde::{Deserialize, Serialize};
 
 use super::SessionId;
 use super::plane::{LayerWishes, Plane};
+use super::standing::Standing;
 use crate::cluster::settings::ClusterSettings;
 use crate::docker_run::Rehomed;
+use crate::engine::apps::Apps;
 use crate::engine::connect::EngineError;
 use crate::engine::containers::Common;
 use crate::engine::{Endpoint, Engine};
@@ -78,6 +80,8 @@ pub struct Plan {
     pub env: bool,
     /// `tracing` filter of the proxy and the agent.
     pub log: String,
+    /// The service of a compose project that it stands for, if it does.
+    pub standing: Option<Standing>,
 }
 
 /// What the front says after the plan. The end of the pipe means that it is gone.
@@ -90,6 +94,8 @@ pub enum Command {
     EndSignalled,
     /// The same, soon after a signal: what docker was still creating is to go as well.
     EndInterrupted,
+    /// The session goes on in the background for an app that somebody else starts.
+    Stay,
 }
 
 impl Plan {
@@ -113,7 +119,35 @@ impl Plan {
 
     /// What the containers of the session have in common.
     pub fn common<'a>(&'a self, engine: &'a Engine, image: &'a str) -> Common<'a> {
-        Common { engine, session: &self.session, image, unix_sockets: self.unix_sockets() }
+        Common {
+            engine,
+            session: &self.session,
+            image,
+            unix_sockets: self.unix_sockets(),
+            standing: self.standing.as_ref(),
+        }
+    }
+
+    /// Whose the app containers are, once the sidecar has an id.
+    pub fn apps(&self, sidecar: &str) -> Apps {
+        match &self.standing {
+            Some(standing) => Apps::Joined { id: sidecar.to_owned(), name: standing.sidecar() },
+            None => Apps::Labelled(self.session.clone()),
+        }
+    }
+
+    /// Where the app stands, in words; the target as its session names it.
+    pub fn in_place_of(&self, name: &str) -> String {
+        let traffic = match self.incoming.mode {
+            IncomingMode::Mirror => "with a copy of its traffic",
+            IncomingMode::Steal => "with its traffic",
+            IncomingMode::Off => "without its traffic",
+        };
+        match (&self.target, self.is_remote()) {
+            (None, _) => "in the cluster's network, without a target".to_owned(),
+            (_, true) => format!("in the place of {name}, {traffic}"),
+            (_, false) => format!("in the place of container/{name}, {traffic}"),
+        }
     }
 
     /// Whether the agents connect to unix sockets.
@@ -221,7 +255,6 @@ impl Plan {
 impl Plan {
     /// One for tests, with an engine at that address.
     pub fn example(host: String) -> Self {
-        use mirrord_protocol::control::IncomingMode;
         Self {
             session: SessionId::random().expect("random"),
             plane: Plane::Netns { or_layer: false },
@@ -242,6 +275,7 @@ impl Plan {
             remote_dns: true,
             env: true,
             log: "warn".to_owned(),
+            standing: None,
         }
     }
 }

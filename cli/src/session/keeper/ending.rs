@@ -32,7 +32,7 @@ impl End {
     /// What was heard from outside.
     pub fn of(heard: Heard) -> Self {
         match heard {
-            Heard::Command(Command::End | Command::EndSignalled) => Self::App,
+            Heard::Command(Command::End | Command::EndSignalled | Command::Stay) => Self::App,
             Heard::Command(Command::EndInterrupted) => Self::Interrupted,
             Heard::Gone => Self::FrontGone,
             Heard::Told => Self::Lost(Failure::new("the session's keeper was told to stop")),
@@ -80,9 +80,10 @@ impl Keeper<'_> {
             self.reporter.say(&Event::Lost(failure));
         }
         let engine = session.engine.clone();
+        let apps = self.plan.apps(&session.proxy.id);
         let stop = async {
             match &engine {
-                Some(engine) if stop_app => apps::stop(engine, &self.plan.session).await,
+                Some(engine) if stop_app => apps::stop(engine, &apps).await,
                 _ => Ok(()),
             }
         };
@@ -116,7 +117,7 @@ impl Keeper<'_> {
 
 /// Has sidecar and agents leave; whether they did.
 async fn leave(session: &mut Session) -> bool {
-    let Session { engine, proxy, far, folder } = session;
+    let Session { engine, proxy, far, folder, .. } = session;
     let deadline = Instant::now() + LEAVING;
     proxy.leave().await;
     // The last bytes of the app may still be on their way to the agent.

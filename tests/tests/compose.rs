@@ -1,0 +1,6 @@
+//! Services of compose projects in the place of targets, with the real compose.
+
+#[path = "compose/errors.rs"]
+mod errors;
+#[path = "compose/provider.rs"]
+mod provider;
