@@ -158,6 +158,9 @@ pub struct Options {
     /// for the cluster's network alone
     #[arg(short, long, value_name = "TYPE/NAME")]
     pub target: Option<String>,
+    /// Which service of a compose project takes it: docker compose …
+    #[arg(long, value_name = "NAME")]
+    pub service: Option<String>,
     /// What is asked for, in a file: JSON, YAML or TOML; options stand above it
     /// [default: .mirrord/mirrord.json, .yaml, .yml or .toml]
     #[arg(short = 'f', long, value_name = "FILE")]
@@ -297,6 +300,7 @@ impl Options {
         let below = below.clone();
         Self {
             target: self.target.or(below.target),
+            service: self.service.or(below.service),
             config_file: self.config_file.or(below.config_file),
             cluster: self.cluster.over(below.cluster),
             steal: self.steal || below.steal,

@@ -1,17 +1,28 @@
 //! Services of a compose project in the places of targets.
 //!
 //! ```text
-//!   docker compose up ──► mirrord compose up ──► session, in the background
-//!         ▲                      │
-//!         └── JSON lines ────────┘     compose's protocol for providers of services
+//!   mirrord docker compose up ──► overlay (mirrord-compose) ──► becomes docker compose up
+//!                                                                        │
+//!   docker compose up ──► mirrord compose up (provider) ◄────────────────┘
+//!         ▲                      ├──► session, in the background
+//!         └──── JSON lines ──────┘     compose's protocol for providers of services
 //! ```
 
 mod call;
 mod found;
+mod line;
 mod messages;
 mod network;
+mod once;
+mod project;
 mod provider;
+mod request;
 mod service;
+mod told;
 mod version;
+mod wanted;
+mod wrapper;
 
+pub use self::line::Line;
 pub use self::provider::run as run_provider;
+pub use self::wrapper::{Wrapped, run as wrap};

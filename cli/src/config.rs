@@ -24,6 +24,8 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
+use serde_json::Value;
+
 pub use self::error::ConfigError;
 use self::error::Place;
 pub use self::kinds::{pair, workload};
@@ -135,6 +137,18 @@ impl Config {
         }
     }
 
+    /// What was read elsewhere and has no templates.
+    pub fn of_value(what: &str, value: &Value) -> Result<Self, ConfigError> {
+        let root = Node::from(value);
+        let place = |_| Place { file: what.to_owned(), position: Position { line: 1, column: 1 } };
+        let checked = check::check(&root, &place);
+        let undone = checked.undone;
+        match checked.mistakes.into_iter().next() {
+            Some(mistake) => Err(mistake),
+            None => Ok(Self { file: what.to_owned(), root, rendered: None, undone }),
+        }
+    }
+
     /// The value at a place, unless it is missing or null.
     pub fn get(&self, path: &str) -> Option<&Node> {
         debug_assert!(keys::Key::at(path).is_some(), "{path} is in the table");
@@ -195,6 +209,36 @@ impl Config {
         let verb = if before.is_empty() { "does" } else { "do" };
         Some(format!("{}: {keys} {verb} nothing here", self.file))
     }
+}
+
+/// A YAML text's value; else what is wrong with it.
+pub fn yaml_value(text: &str) -> Result<Value, String> {
+    yaml::parse(text).map(|node| node.value()).map_err(|error| error.message)
+}
+
+/// Whether a configuration file has such a key.
+pub fn is_key(path: &str) -> bool {
+    keys::Key::at(path).is_some()
+}
+
+/// Holds what lies at a place of a YAML text against the table of keys, but for entries that are
+/// somebody else's. Nothing if there is nothing, or if the text is not one that we can read.
+pub fn check_part(
+    file: &str,
+    text: &str,
+    way: &[&str],
+    others: &dyn Fn(&str) -> bool,
+) -> Option<Result<(), ConfigError>> {
+    let root = yaml::parse(text).ok()?;
+    let part = way.iter().try_fold(root, |node, key| node.into_value(key))?;
+    let part = part.without(others);
+    let place = |at| Place { file: file.to_owned(), position: Position::of(text, at) };
+    let mut mistakes = check::check(&part, &place).mistakes;
+    Some(match mistakes.len() {
+        0 => Ok(()),
+        1 => Err(mistakes.remove(0)),
+        _ => Err(ConfigError::Several { file: file.to_owned(), mistakes }),
+    })
 }
 
 fn content(path: &Path, file: &str) -> Result<String, ConfigError> {

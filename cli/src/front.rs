@@ -16,7 +16,7 @@ mod tell;
 pub mod trampoline;
 
 pub use background::{bring_up, plan_of_compose};
-pub use docker::{Joined, Prepared as DockerLine, UsersVariables, replace};
+pub use docker::{Joined, Prepared as DockerLine, UsersVariables, memory_file, path_of, replace};
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal};

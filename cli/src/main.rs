@@ -36,6 +36,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use crate::args::{Cli, Command, Options};
+use crate::compose::Wrapped;
 use crate::config::Verdict;
 use crate::docker_run::client::{DOCKER, PODMAN};
 use crate::docker_run::{Client, Line, parse};
@@ -249,7 +250,26 @@ fn nerdctl() -> Failure {
         .hint("use docker or podman on the same machine: mirrord … docker run …")
 }
 
+/// `docker compose …`: compose takes our place, unless something is wrong.
+fn run_compose(options: &Options, words: &[OsString], line: &compose::Line) -> ExitCode {
+    let mut progress = Progress::new(Voice::of(options));
+    match compose::wrap(options, words, line) {
+        Ok(Wrapped::Explained(text)) => print(options, &text, 0),
+        Ok(Wrapped::Failed(failure)) | Err(failure) => failed(&mut progress, &failure),
+    }
+}
+
 fn run_front(options: &Options, client: &'static Client, words: &[OsString]) -> ExitCode {
+    if client.program == DOCKER.program
+        && let Some(line) = compose::Line::of(words)
+    {
+        return run_compose(options, words, &line);
+    }
+    if options.service.is_some() {
+        let failure = Failure::new("--service names a service of a compose project")
+            .hint("leave it out, or put docker compose behind the options");
+        return fail(&mut Progress::new(Voice::of(options)), &failure);
+    }
     if options.explain {
         let plan = explain::container(options, client, words);
         return explain_line(options, &plan, exit::NOTHING_RAN);

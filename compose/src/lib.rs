@@ -10,6 +10,8 @@
 
 #![forbid(unsafe_code)]
 
+mod overlay;
 mod part;
 
+pub use overlay::{Change, Overlay, Refusal, Stand, Wanted};
 pub use part::{Joined, KEYS, Part, PartError, Port};

@@ -112,6 +112,25 @@ impl<'lab> Project<'lab> {
         Ok(done.stdout)
     }
 
+    /// Runs `mirrord OPTIONS docker compose WORDS` to its end.
+    ///
+    /// # Errors
+    /// If it can't be started.
+    pub fn mirrord(&self, options: &[&str], words: &[&str]) -> Result<Finished> {
+        let program = binary().to_string_lossy().into_owned();
+        finish(&self.command(&program, &[options, &["docker", "compose"], words].concat()))
+    }
+
+    /// The same without options, which is to go well; its standard output.
+    ///
+    /// # Errors
+    /// If it fails.
+    pub fn wrapped(&self, words: &[&str]) -> Result<String> {
+        let done = self.mirrord(&[], words)?;
+        ensure!(done.code == 0, "mirrord docker compose {words:?}: {}{}", done.stderr, done.stdout);
+        Ok(done.stdout)
+    }
+
     /// What a command in a service's container says.
     ///
     /// # Errors

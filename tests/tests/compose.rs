@@ -4,3 +4,5 @@
 mod errors;
 #[path = "compose/provider.rs"]
 mod provider;
+#[path = "compose/wrapper.rs"]
+mod wrapper;

@@ -5,23 +5,25 @@ use std::io;
 use std::os::unix::process::parent_id;
 use std::process::ExitCode;
 
+use mirrord_protocol::control::Target;
 use sha2::{Digest, Sha256};
 
 use super::call::{Asked, Call, Verb};
 use super::found::{self, Found};
 use super::messages::Compose;
+use super::request::Request;
 use super::service::Service;
-use super::{network, version};
+use super::version;
 use crate::docker_run::Rehomed;
 use crate::engine::Engine;
 use crate::engine::endpoint::Sources;
 use crate::exit;
 use crate::failure::Failure;
 use crate::front;
-use crate::session::Plan;
 use crate::session::events::Event;
 use crate::session::standing::{Caller, Standing};
 use crate::session::words::Words;
+use crate::session::{Plan, SessionId};
 use crate::settings::Settings;
 
 /// Compose hands on all options if it is told of none, so that we can name those that do not exist;
@@ -63,7 +65,11 @@ pub fn run(words: &[OsString]) -> ExitCode {
 
 /// The engine of the environment, which answers.
 async fn engine() -> Result<Engine, Failure> {
-    let engine = Engine::new(&Sources::of_environment().resolve()?)?;
+    answering(Engine::new(&Sources::of_environment().resolve()?)?).await
+}
+
+/// The engine, once it has answered in a version that both speak.
+pub async fn answering(engine: Engine) -> Result<Engine, Failure> {
     match engine.answer().await {
         Ok(()) => Ok(engine),
         Err(error) => engine.with_version_of(&error).ok_or_else(|| Failure::from(error)),
@@ -72,39 +78,51 @@ async fn engine() -> Result<Engine, Failure> {
 
 async fn up(call: &Call, compose: &mut Compose) -> Result<(), Failure> {
     version::check()?;
-    let service = Service::of(&call.options)?;
-    let settings = Settings::of(&service.options)?;
+    // What is typed wrong is said before anybody is asked.
+    Service::of(&call.options)?;
+    let definition = compose.definition(&call.service, &mut io::stdin().lock());
+    let definition = definition
+        .map_err(|error| Failure::caused_by("compose does not tell what the service is", &error))?;
+    let Request { settings, rehomed, names, variables } = Request::of(&call.options, &definition)?;
     settings.warnings.iter().for_each(|warning| compose.info(warning));
-    let rehomed =
-        network::of(&compose.definition(&call.service, &mut io::stdin().lock()).map_err(
-            |error| Failure::caused_by("compose does not tell what the service is", &error),
-        )?)?;
     let engine = engine().await?;
-    let plan = plan(call, &service.names, rehomed, &settings, &engine).await?;
-    let caller = plan.standing.as_ref().map_or_else(|| Caller::now(0), |it| it.caller);
-    let asked = plan.standing.as_ref().map(|standing| standing.asked.as_str());
-    let (session, name, target) = match found::going(&engine, call, caller).await? {
-        Some(going) if Some(going.asked.as_str()) == asked => {
-            (going.session, going.name, going.target)
-        }
-        others => {
-            if others.is_some() {
-                compose.info("something else is asked for: the session begins anew");
-            }
-            down(call).await?;
-            let up = front::bring_up(&plan, &mut |event| tell(compose, event)).await?;
-            (plan.session.clone(), up.0, up.1)
-        }
-    };
+    let plan = plan(call, &names, rehomed, &settings, &engine).await?;
+    let (session, name, target) = session(call, compose, &plan, &engine).await?;
     compose.own_variable(SESSION, &session.to_string());
     for variable in target.env_skipped.iter().filter(|_| plan.env) {
         compose.info(&format!("the target's variable {variable} is left out: it is not UTF-8"));
     }
     for (name, value) in settings.env.for_container(target.env) {
-        compose.variable(&name, &value);
+        if !variables.contains(&name) {
+            compose.variable(&name, &value);
+        }
     }
     compose.info(&plan.in_place_of(&name));
     Ok(())
+}
+
+/// The session that goes on and is what is asked for, else a new one.
+async fn session(
+    call: &Call,
+    compose: &mut Compose,
+    plan: &Plan,
+    engine: &Engine,
+) -> Result<(SessionId, String, Target), Failure> {
+    let going = match &plan.standing {
+        Some(standing) => found::going(engine, call, standing.caller).await?,
+        None => None,
+    };
+    let asked = plan.standing.as_ref().map(|standing| standing.asked.as_str());
+    match going {
+        Some(going) if Some(going.asked.as_str()) == asked => {
+            return Ok((going.session, going.name, going.target));
+        }
+        Some(_) => compose.info("something else is asked for: the session begins anew"),
+        None => {}
+    }
+    down(call).await?;
+    let (name, target) = front::bring_up(plan, &mut |event| tell(compose, event)).await?;
+    Ok((plan.session.clone(), name, target))
 }
 
 fn tell(compose: &mut Compose, event: &Event) {

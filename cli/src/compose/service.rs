@@ -4,12 +4,14 @@ use clap::{ArgAction, Args, FromArgMatches};
 use mirrord_compose::KEYS;
 
 use crate::args::Options;
+use crate::config;
 use crate::failure::{Failure, nearest};
 
 /// Names by which peers know the app.
 const SERVICE: &str = "service";
 /// Options that say how we talk to a terminal, which compose does.
-const TALK: &[&str] = &["explain", "output", "progress", "quiet", "verbose", "color", "help"];
+const TALK: &[&str] =
+    &["explain", "output", "progress", "quiet", "verbose", "color", "help", "service"];
 
 /// What is asked for.
 #[derive(Debug)]
@@ -26,7 +28,7 @@ impl Service {
     /// # Errors
     /// One that does not exist, or a value that cannot be read.
     pub fn of(given: &[(String, String)]) -> Result<Self, Failure> {
-        let known = Options::augment_args(clap::Command::new("mirrord").no_binary_name(true));
+        let known = Options::augment_args(clap::Command::new("mirrord"));
         let (mut ours, mut names) = (Vec::new(), Vec::new());
         for (key, value) in given {
             match key == SERVICE {
@@ -34,11 +36,24 @@ impl Service {
                 false => ours.extend(option(&known, key, value)?),
             }
         }
-        let matches = known.try_get_matches_from(ours).map_err(|error| crate::explain(&error))?;
-        let options =
-            Options::from_arg_matches(&matches).map_err(|error| crate::explain(&error))?;
-        Ok(Self { options, names })
+        Ok(Self { options: options(&ours)?, names })
     }
+}
+
+/// Our options, from words of the command line.
+pub fn options(words: &[String]) -> Result<Options, Failure> {
+    let known = Options::augment_args(clap::Command::new("mirrord").no_binary_name(true));
+    let matches = known.try_get_matches_from(words).map_err(|error| crate::explain(&error))?;
+    Options::from_arg_matches(&matches).map_err(|error| crate::explain(&error))
+}
+
+/// Whether a key is one of our options, and no key of a configuration file.
+pub fn is_option(key: &str) -> bool {
+    let known = Options::augment_args(clap::Command::new("mirrord"));
+    let long = key.replace('_', "-");
+    let fit = |name: &&str| !TALK.contains(name);
+    let is_one = known.get_arguments().any(|arg| arg.get_long().filter(fit) == Some(&long));
+    (is_one || key == SERVICE) && !config::is_key(key)
 }
 
 /// One of our options as a word, unless it says what holds anyway.

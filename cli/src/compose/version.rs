@@ -42,7 +42,7 @@ fn callers() -> Option<String> {
 }
 
 /// The first two numbers of `v5.6.0`.
-fn number(version: &str) -> Option<(u32, u32)> {
+pub fn number(version: &str) -> Option<(u32, u32)> {
     let mut parts = version.trim_start_matches('v').split('.');
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }

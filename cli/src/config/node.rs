@@ -89,6 +89,24 @@ impl Node {
         (!found.value.is_null()).then_some(&found.value)
     }
 
+    /// The same, taken out.
+    pub fn into_value(self, key: &str) -> Option<Self> {
+        match self.content {
+            Content::Object(entries) => {
+                entries.into_iter().find(|entry| entry.key == key).map(|entry| entry.value)
+            }
+            _ => None,
+        }
+    }
+
+    /// The object without some of its keys.
+    pub fn without(mut self, left_out: &dyn Fn(&str) -> bool) -> Self {
+        if let Content::Object(entries) = &mut self.content {
+            entries.retain(|entry| !left_out(&entry.key));
+        }
+        self
+    }
+
     /// The keys and values, if this is an object.
     pub fn entries(&self) -> &[Entry] {
         match &self.content {
@@ -147,6 +165,28 @@ impl Node {
                 Value::Object(pairs.collect::<Map<_, _>>())
             }
         }
+    }
+}
+
+impl From<&Value> for Node {
+    /// A value that stands nowhere.
+    fn from(value: &Value) -> Self {
+        let content = match value {
+            Value::Null => Content::Null,
+            Value::Bool(flag) => Content::Flag(*flag),
+            Value::Number(number) => Content::Number(number.clone()),
+            Value::String(text) => Content::Text(text.clone()),
+            Value::Array(items) => Content::List(items.iter().map(Self::from).collect()),
+            Value::Object(map) => {
+                let entry = |(key, value): (&String, &Value)| Entry {
+                    key: key.clone(),
+                    at: 0,
+                    value: Self::from(value),
+                };
+                Content::Object(map.iter().map(entry).collect())
+            }
+        };
+        Self { content, at: 0 }
     }
 }
 

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::podman::{self, Podman};
 use crate::docker_run::DockerRun;
+use crate::docker_run::parse::{self, Line};
 use crate::failure::{Failure, nearest};
 
 const DEFAULT_HOST: &str = "unix:///var/run/docker.sock";
@@ -154,6 +155,16 @@ impl Sources {
             config: run.global("config").map_or(own.config, PathBuf::from),
             tls: tls(Some(run)),
             ..own
+        }
+    }
+
+    /// Those of docker's own flags and of this process's environment.
+    pub fn of_flags(flags: &[OsString]) -> Self {
+        let words: Vec<OsString> =
+            flags.iter().cloned().chain(["run".into(), "x".into()]).collect();
+        match parse::line(&DOCKER, &words) {
+            Ok(Line::Run(run)) => Self::of(&run),
+            _ => Self::of_environment(),
         }
     }
 

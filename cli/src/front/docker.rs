@@ -226,7 +226,7 @@ fn find(client: &Client) -> Result<PathBuf, Failure> {
 }
 
 /// A file that never touches a disk, which children inherit.
-fn memory_file(name: &CStr, content: &[u8]) -> Result<OwnedFd, Failure> {
+pub fn memory_file(name: &CStr, content: &[u8]) -> Result<OwnedFd, Failure> {
     let failed = |error: io::Error| Failure::caused_by("cannot pass variables to docker", &error);
     let descriptor = memfd_create(name, MFdFlags::empty()).map_err(|error| failed(error.into()))?;
     let mut file = File::from(descriptor);
@@ -234,7 +234,8 @@ fn memory_file(name: &CStr, content: &[u8]) -> Result<OwnedFd, Failure> {
     Ok(file.into())
 }
 
-fn path_of(file: &OwnedFd) -> String {
+/// By which name a child finds it.
+pub fn path_of(file: &OwnedFd) -> String {
     format!("/proc/self/fd/{}", file.as_raw_fd())
 }
 
