@@ -2,6 +2,7 @@
 # build         dist/mirrord: one static executable; dist/libmirrord_layer.so, which it carries
 # check         format, lints and unit tests; no engine, about a minute
 # test          everything that this machine can run, against a real Docker Engine
+# test-compose  services of compose projects, the example among them
 # test-cluster  everything that takes a Kubernetes cluster, on the one of KUBECONFIG
 # bench         figures against a direct connection and against two bare relays
 # fuzz          each decoder with RUNS inputs that are made up, 10,000,000 by default
@@ -16,7 +17,7 @@ export RUST_BACKTRACE ?= 0
 target := $(or $(CARGO_TARGET_DIR),target)
 out := $(target)/x86_64-unknown-linux-gnu/dist
 
-.PHONY: setup build build-tests check test test-cluster bench bench-cluster fuzz demo clean
+.PHONY: setup build build-tests check test test-compose test-cluster bench bench-cluster fuzz demo clean
 
 setup:
 	tests/setup
@@ -40,9 +41,15 @@ test:
 	tests/setup
 	@$(MAKE) --no-print-directory build build-tests
 	tests/engine
-	tests/images
+	tests/images probe go musl debian postgres
 	tests/layer-apps
 	cargo test -p mirrord-tests --no-fail-fast
+
+test-compose: build build-tests
+	tests/engine
+	tests/images probe debian postgres
+	tests/layer-apps
+	cargo test -p mirrord-tests --test compose --no-fail-fast
 
 test-cluster: build build-tests
 	tests/cluster-ready

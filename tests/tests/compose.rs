@@ -2,7 +2,11 @@
 
 #[path = "compose/errors.rs"]
 mod errors;
+#[path = "compose/examples.rs"]
+mod examples;
 #[path = "compose/provider.rs"]
 mod provider;
+#[path = "compose/shapes.rs"]
+mod shapes;
 #[path = "compose/wrapper.rs"]
 mod wrapper;

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::podman::{self, Podman};
 use crate::docker_run::DockerRun;
+use crate::docker_run::client::DOCKER;
 use crate::docker_run::parse::{self, Line};
 use crate::failure::{Failure, nearest};
 
