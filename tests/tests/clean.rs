@@ -47,7 +47,7 @@ fn ctrl_c_ends_the_app_and_leaves_nothing() -> Result<()> {
     lab.adopt(&name);
     let command = scene.mirrord().command(&name, PROBE, &["wait"]);
     let mut terminal = Terminal::start(&command)?;
-    terminal.until("waiting")?;
+    terminal.until("\"waiting\"")?;
     terminal.type_in("\x03")?;
     assert_eq!(terminal.end()?, 130);
     before.as_before(SOON)

@@ -126,7 +126,7 @@ fn a_client_that_keeps_its_signals_to_itself_leaves_the_container_running() -> R
     let mut ends = Vec::new();
     for (name, command) in both(&scene, &background, &flags, PROBE, &["wait"]) {
         let mut terminal = Terminal::start(&command)?;
-        terminal.until("waiting")?;
+        terminal.until("\"waiting\"")?;
         // It takes docker's client more than one.
         let ended = wait::until("the client's end", || {
             terminal.type_in("\x03")?;

@@ -65,7 +65,7 @@ fn ctrl_c_leaves_nothing() -> Result<()> {
     let scene = Scene::open(&lab)?;
     let before = Machine::now(&lab.docker)?;
     let mut terminal = Terminal::start(&scene.exec().command(&[&path("probe"), "wait"]))?;
-    terminal.until("waiting")?;
+    terminal.until("\"waiting\"")?;
     terminal.type_in("\x03")?;
     assert_eq!(terminal.end()?, 130);
     before.as_before(SOON)

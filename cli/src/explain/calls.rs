@@ -1,5 +1,5 @@
 //! What a session asks of the engine and of the cluster, in order. A test holds this list against
-//! what a session really asks.
+//! what a session really asks; what is asked in some cases alone has an "if" in front of its reason.
 
 use serde::Serialize;
 
@@ -62,9 +62,12 @@ pub fn of_container(settings: &Settings, rehomed: &Rehomed, image: &str) -> Call
     calls.before.push(call("POST /images/load", "mirrord's own image, if it is not there yet"));
     start("proxy", &mut calls);
     add_agents(settings, &mut calls);
-    calls.after.push(call("GET /containers/json", "what a session left that was killed"));
-    calls.after.push(call("GET /volumes", "the same"));
-    calls.after.push(call("GET /containers/json", "what is the session's, at its end"));
+    let lasts = "if it lasts a second: what a session left that was killed";
+    calls.after.push(call("GET /containers/json", lasts));
+    calls.after.push(call("GET /volumes", lasts));
+    calls.after.push(call("GET /events", "if the app is removed at its end: that it is"));
+    let kept = "if it is kept, or has a volume of the session's: what is the session's";
+    calls.after.push(call("GET /containers/json", kept));
     let waits = format!("POST /containers/mirrord-proxy-{ID}/wait");
     calls.after.push(call(waits, "the sidecar has ended by itself"));
     if layer {
@@ -130,12 +133,16 @@ fn start(role: &str, calls: &mut Calls) {
 
 fn add_agents(settings: &Settings, calls: &mut Calls) {
     if let Some(target) = settings.container() {
-        calls.before.push(call("GET /info", "whether the engine remaps users"));
+        let unknown = "if the target's files do not tell: whether the engine remaps users";
+        calls.before.push(call("GET /info", unknown));
         calls.before.push(create("agent", "in the target's network and pid namespaces"));
         start("agent", calls);
         let waits = format!("POST /containers/{target}/wait");
         calls.after.push(call(waits, "the session ends when the target does"));
-        calls.after.push(call(format!("DELETE /containers/mirrord-agent-{ID}"), "at its end"));
+        let waits = format!("POST /containers/mirrord-agent-{ID}/wait");
+        calls.after.push(call(waits, "the agent has left by itself"));
+        let delete = format!("DELETE /containers/mirrord-agent-{ID}");
+        calls.after.push(call(delete, "if it has not"));
         return;
     }
     let forward = call("cluster: POST pods/portforward", "the program, then the tunnel");

@@ -92,7 +92,7 @@ fn ctrl_c_leaves_nothing() -> Result<()> {
     cluster.lab.adopt(&name);
     let command = scene.mirrord("deployment/web").command(&name, PROBE, &["wait"]);
     let mut terminal = Terminal::start(&command)?;
-    terminal.until("waiting")?;
+    terminal.until("\"waiting\"")?;
     let label = "{{index .Config.Labels \"mirrord.session\"}}";
     let id = cluster.lab.docker.inspect(&name, label)?;
     terminal.type_in("\x03")?;

@@ -349,7 +349,7 @@ fn ctrl_c_reaches_the_app_once() -> Result<()> {
     };
     let scene = Scene::open(&lab)?;
     let mut terminal = Terminal::start(&scene.exec().command(&[&path("probe"), "wait"]))?;
-    terminal.until("waiting")?;
+    terminal.until("\"waiting\"")?;
     terminal.type_in("\x03")?;
     assert_eq!(terminal.end()?, 130);
     assert_eq!(terminal.screen().matches("\"signal\"").count(), 1, "{}", terminal.screen());
