@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  of_machine  docker's command, the plugin      of_cluster  rights, pod security
-//!  of_engine   engine, kernel, capabilities      left_over   what nobody keeps, and its removal
+//!  of_engine   engines, kernel, capabilities     left_over   what nobody keeps, and its removal
 //!                                                report      how it is told
 //! ```
 
@@ -16,6 +16,7 @@ use std::io::{IsTerminal, Write};
 
 use clap::{Args, ValueEnum};
 
+use self::of_engine::OfEngine;
 use self::report::{Item, Report};
 use crate::args::Options;
 use crate::cluster::rights::role_yaml;
@@ -95,32 +96,34 @@ async fn role(mode: AgentMode, settings: &ClusterSettings) -> String {
 }
 
 async fn examine(settings: &ClusterSettings, fix: bool) -> Report {
-    let (engine, cluster) = tokio::join!(of_engine::engine(), of_cluster::cluster(settings));
-    let (machine, has_client) = of_machine::machine(fix);
-    let mut report = Report { items: machine, ..Report::default() };
-    report.items.extend(engine.items);
-    report.items.extend(cluster.items);
-    report.roles = cluster.roles;
-    let (here, there) = tokio::join!(
-        async {
-            match &engine.engine {
-                Some(engine) => left_over::of_engine(engine, fix).await,
-                None => Vec::new(),
-            }
-        },
-        async {
-            match &cluster.cluster {
-                Some(found) => left_over::of_cluster(found, &cluster.namespaces, fix).await,
-                None => Vec::new(),
-            }
-        },
-    );
-    let folders = left_over::of_machine(fix);
-    let left: Vec<Item> = folders.into_iter().chain(here).chain(there).collect();
-    report.items.extend(match left.is_empty() {
-        true => vec![Item::fine("left over", "nothing")],
-        false => left,
-    });
-    report.fit = has_client && engine.engine.is_some() && engine.fit && cluster.fit;
-    report
+    let (engine, podman, cluster) =
+        tokio::join!(of_engine::engine(), of_engine::podman(), of_cluster::cluster(settings));
+    let (podman, service) = podman.unzip();
+    let (machine, has_client) = of_machine::machine(fix, podman.is_some());
+    let engine_is_fit = has_client && engine.fit;
+    // Whoever has podman may well have nothing else.
+    let podman_does = engine.is_default && podman.as_ref().is_some_and(|podman| podman.fit);
+    let engines: Vec<OfEngine> = [Some(engine), podman].into_iter().flatten().collect();
+    let mut left = left_over::of_machine(fix);
+    for engine in engines.iter().filter_map(|found| found.engine.as_ref()) {
+        left.extend(left_over::of_engine(engine, fix).await);
+    }
+    if let Some(found) = &cluster.cluster {
+        left.extend(left_over::of_cluster(found, &cluster.namespaces, fix).await);
+    }
+    if let Some(service) = service.flatten() {
+        service.end().await;
+    }
+    if left.is_empty() {
+        left.push(Item::fine("left over", "nothing"));
+    }
+    let mut items = machine;
+    for engine in engines {
+        let spare = !engine.fit && podman_does;
+        items.extend(engine.items.into_iter().map(|item| if spare { item.spare() } else { item }));
+    }
+    items.extend(cluster.items);
+    items.extend(left);
+    let fit = (engine_is_fit || podman_does) && cluster.fit;
+    Report { items, roles: cluster.roles, fit }
 }

@@ -10,10 +10,10 @@ use crate::args::Options;
 use crate::cluster::connect::{Cluster, ClusterError};
 use crate::cluster::list::{self, Entry, Query};
 use crate::cluster::settings::Access;
-use crate::engine::Engine;
 use crate::engine::clean::SESSION_LABEL;
 use crate::engine::connect::EngineError;
 use crate::engine::endpoint::Sources;
+use crate::engine::{Endpoint, Engine, podman};
 use crate::failure::{Failure, nearest};
 use crate::progress::Progress;
 use crate::settings::Settings;
@@ -184,6 +184,8 @@ struct Found {
     warnings: Vec<String>,
     /// Why there is nothing to ask.
     absent: Option<String>,
+    /// What to know about what was found.
+    note: Option<String>,
 }
 
 /// One list of both sides; a side that is missing is no failure if the other one is there.
@@ -202,7 +204,7 @@ fn gather(
             Some(Ok(found)) => {
                 asked += usize::from(found.absent.is_none());
                 found.warnings.iter().for_each(|text| progress.warning(text));
-                found.absent.iter().for_each(|text| progress.note(text));
+                found.absent.iter().chain(&found.note).for_each(|text| progress.note(text));
                 rows.extend(found.rows);
             }
             Some(Err(error)) if needed => return Err(error),
@@ -219,17 +221,40 @@ fn gather(
     }
 }
 
+/// Docker's; those of podman on a machine where no docker answers.
 async fn containers() -> Result<Found, Failure> {
-    let engine = Engine::new(&Sources::of_environment().resolve()?)?;
-    let list = match running(&engine).await {
+    let docker = Sources::of_environment().resolve()?;
+    let silent = match containers_of(&docker).await {
+        Err(failure) if docker.is_default() => failure,
+        names => return Ok(found(names?, None)),
+    };
+    let Some(Ok(endpoint)) = podman::of_environment() else { return Err(silent) };
+    let mut endpoint = Some(endpoint);
+    let service = podman::Service::start_for(&mut endpoint).await?;
+    let Some(endpoint) = endpoint else { return Err(silent) };
+    let names = containers_of(&endpoint).await;
+    if let Some(service) = service {
+        service.end().await;
+    }
+    let note = "no docker answers: the containers are podman's, for 'mirrord podman run'";
+    Ok(found(names?, Some(note)))
+}
+
+fn found(names: Vec<String>, note: Option<&str>) -> Found {
+    let row = |name| Row { kind: CONTAINER, name, namespace: None, containers: Vec::new() };
+    let note = note.map(str::to_owned);
+    Found { rows: names.into_iter().map(row).collect(), note, ..Found::default() }
+}
+
+async fn containers_of(endpoint: &Endpoint) -> Result<Vec<String>, Failure> {
+    let engine = Engine::new(endpoint)?;
+    Ok(match running(&engine).await {
         Err(error) => match engine.with_version_of(&error) {
             Some(engine) => running(&engine).await?,
             None => return Err(error.into()),
         },
         Ok(list) => list,
-    };
-    let row = |name| Row { kind: CONTAINER, name, namespace: None, containers: Vec::new() };
-    Ok(Found { rows: list.into_iter().map(row).collect(), ..Found::default() })
+    })
 }
 
 async fn running(engine: &Engine) -> Result<Vec<String>, EngineError> {
@@ -288,7 +313,7 @@ async fn workloads(
         format!("{}{}", failure.sentence, cause.unwrap_or_default())
     });
     let rows = listed.entries.into_iter().map(Row::from).collect();
-    Ok(Found { rows, warnings: warnings.collect(), absent: None })
+    Ok(Found { rows, warnings: warnings.collect(), ..Found::default() })
 }
 
 fn text(rows: &[Row], output: Output) -> serde_json::Result<String> {

@@ -8,8 +8,9 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::lab::Lab;
+use crate::lab::{Lab, PROBE};
 use crate::mirrord::{Finished, Mirrord, binary};
+use crate::scene::Scene;
 use crate::{processes, wait};
 
 /// How long a session may take to be gone after its app.
@@ -166,4 +167,37 @@ pub fn keeper(session: &Value) -> Result<processes::Process> {
     let all = processes::all();
     let found = all.into_iter().find(|process| session["keeper"] == process.pid);
     found.with_context(|| format!("no keeper of {session}"))
+}
+
+/// `docker run -d`: only the id is printed, `docker restart` keeps the session, `mirrord stop` ends
+/// it and the container, and nothing of it is left.
+///
+/// # Errors
+/// If it is not so.
+pub fn outlives_its_command(scene: &Scene<'_>, flags: &[&str]) -> Result<()> {
+    let lab = scene.lab;
+    let background = Background::new(lab)?;
+    let mirrord = scene.mirrord().with(["--steal"]).kept().docker(flags.to_vec());
+    let done =
+        background.run(mirrord, "behind", PROBE, &["serve", "http", "0.0.0.0:80", "mine"])?;
+    let (name, inspect) =
+        (lab.name("behind"), |what| lab.docker.inspect(&lab.name("behind"), what));
+    ensure!(
+        (done.code, done.stdout) == (0, format!("{}\n", inspect("{{.Id}}")?)),
+        "{}",
+        done.stderr
+    );
+    scene.until_answered_by("mine", 80)?;
+    let session = background.session("behind")?["session"].clone();
+    lab.docker.run(&["restart", "-t", "1", &name])?;
+    scene.until_answered_by("mine", 80)?;
+    ensure!(background.session("behind")?["session"] == session);
+    let session = session.as_str().context("a session")?;
+    let stopped = background.mirrord(&["stop", session])?;
+    ensure!(stopped.status.success(), "{stopped:?}");
+    ensure!(inspect("{{.State.Running}}")? == "false");
+    background.until_gone(session)?;
+    background.until_empty()?;
+    ensure!(scene.answers(80)?["name"] == "original");
+    lab.docker.run(&["rm", &name]).map(drop)
 }

@@ -4,7 +4,7 @@
 use std::process::Command;
 
 use anyhow::{Context, Result};
-use mirrord_tests::background::{Background, finish, keeper};
+use mirrord_tests::background::{Background, finish, keeper, outlives_its_command};
 use mirrord_tests::lab::{DEBIAN, Lab, PROBE};
 use mirrord_tests::mirrord::Finished;
 use mirrord_tests::scene::Scene;
@@ -127,6 +127,14 @@ fn a_container_that_is_restarted_keeps_its_session_and_one_that_is_stopped_does_
     let refused = lab.docker.run(&["start", &app]).expect_err("its network is gone");
     assert!(format!("{refused:#}").contains("No such container"), "{refused:#}");
     Ok(())
+}
+
+#[test]
+fn dockers_own_init_in_the_background_is_as_in_front() -> Result<()> {
+    let Some(lab) = Lab::open("docker run -d --init")? else {
+        return Ok(());
+    };
+    outlives_its_command(&Scene::open(&lab)?, &["--init"])
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use mirrord_tests::background::outlives_its_command;
 use mirrord_tests::docker::Docker;
 use mirrord_tests::lab::{Lab, PROBE};
 use mirrord_tests::leftovers::{Machine, alone};
@@ -58,5 +59,6 @@ fn an_older_engine_steals_mirrors_reaches_out_and_cleans_up() -> Result<()> {
     session.end()?;
 
     assert_eq!(scene.mirrord().finish(PROBE, &["exit", "3"])?.code, 3);
+    outlives_its_command(&scene, &["--init"])?;
     before.as_before(Duration::from_secs(10))
 }

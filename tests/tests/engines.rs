@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use mirrord_tests::background::outlives_its_command;
 use mirrord_tests::docker::Docker;
 use mirrord_tests::lab::{Lab, MUSL, PROBE};
 use mirrord_tests::mirrord::{Mirrord, Session, binary};
@@ -89,6 +90,8 @@ fn an_engine_of_another_machine_over_tls() -> Result<()> {
         in_place(&scene, &session)?;
         ended(&scene, &mut session)?;
     }
+    outlives_its_command(&scene, &[])?;
+    is_over(&scene)?;
     certificates_are_looked_at(&engine, &scene)
 }
 
@@ -130,6 +133,7 @@ fn an_engine_of_another_machine_over_ssh() -> Result<()> {
     let mut session = Mirrord::new(&by_ssh, &target).with(["--steal"]).probe("thief")?;
     in_place(&scene, &session)?;
     ended(&scene, &mut session)?;
+    outlives_its_command(&scene, &[])?;
 
     let (code, said) = told(&engine.ssh(), &["ls", "-o", "name", "-t", "container"])?;
     ensure!(code == Some(0) && said.contains(&target), "{said}");

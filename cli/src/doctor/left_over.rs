@@ -1,22 +1,19 @@
 //! What sessions left, and nobody keeps.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use bollard::models::ContainerSummary;
-use bollard::query_parameters::ListContainersOptionsBuilder;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, ObjectMeta};
 
-use super::report::Item;
+use super::report::{Item, State};
 use crate::cluster::connect::{Cluster, ClusterError};
-use crate::engine::apps;
-use crate::engine::clean::{ROLE_LABEL, SESSION_LABEL, idle_volumes, remove, remove_volume};
-use crate::engine::connect::{Engine, EngineError};
+use crate::engine::clean::{SESSION_LABEL, idle, idle_volumes, remove, remove_volume};
+use crate::engine::{Engine, apps};
 use crate::session::{desk, here};
 
 const TOPIC: &str = "left over";
@@ -27,7 +24,9 @@ const NEW: u64 = 60;
 pub async fn of_engine(engine: &Engine, fix: bool) -> Vec<Item> {
     let found = match idle(engine).await {
         Ok(found) => found,
-        Err(error) => return vec![Item::note(TOPIC, error.to_string())],
+        Err(error) => {
+            return vec![Item { state: State::Note, ..Item::failure(TOPIC, &error.into()) }];
+        }
     };
     let mut items = Vec::new();
     for container in found {
@@ -93,16 +92,6 @@ fn told(what: &str, removed: Option<Result<(), String>>) -> Item {
             Item::missing(TOPIC, format!("{what}: {error}")).hint("remove it by hand")
         }
     }
-}
-
-async fn idle(engine: &Engine) -> Result<Vec<ContainerSummary>, EngineError> {
-    let filters =
-        HashMap::from([("label", vec![ROLE_LABEL]), ("status", vec!["created", "exited", "dead"])]);
-    let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
-    let list = engine.api().list_containers(Some(options)).await;
-    let list = list.map_err(|error| engine.explain("cannot list mirrord's containers", error))?;
-    let old = |container: &ContainerSummary| container.created.is_some_and(is_old);
-    Ok(list.into_iter().filter(old).collect())
 }
 
 fn is_old(created: i64) -> bool {

@@ -8,11 +8,14 @@ use crate::plugin::Link;
 const CLIENT: &str = "client";
 const PLUGIN: &str = "plugin";
 
-/// Whether docker's command is there, and knows us; whether sessions of containers can run.
-pub fn machine(fix: bool) -> (Vec<Item>, bool) {
-    let client = client();
-    let there = client.is_ok();
-    (vec![client.unwrap_or_else(|missing| missing), plugin(fix)], there)
+/// Whether docker's command is there, and knows us; whether its sessions can run. Who has podman
+/// need not have it.
+pub fn machine(fix: bool, has_podman: bool) -> (Vec<Item>, bool) {
+    match client() {
+        Ok(client) => (vec![client, plugin(fix)], true),
+        Err(missing) if has_podman => (vec![missing.spare()], false),
+        Err(missing) => (vec![missing, plugin(fix)], false),
+    }
 }
 
 fn client() -> Result<Item, Item> {

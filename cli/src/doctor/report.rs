@@ -48,6 +48,14 @@ impl Item {
         Self { topic, text, state, hint: None }
     }
 
+    /// The same of what is not needed: it is no fault that it is missing.
+    pub fn spare(self) -> Self {
+        match self.state {
+            State::Missing => Self { state: State::Note, ..self },
+            _ => self,
+        }
+    }
+
     /// Says what to do about it.
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());

@@ -104,21 +104,29 @@ pub async fn clean_late_arrivals(engine: &Engine, session: &SessionId) -> Result
 /// volumes of sessions that no container has any more.
 pub async fn sweep(engine: &Engine, own: &SessionId) -> Result<(), EngineError> {
     let own = own.to_string();
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let old = |container: &ContainerSummary| {
-        let age = container.created.and_then(|at| now.checked_sub(u64::try_from(at).ok()?));
-        age.is_some_and(|age| age > NEW.as_secs())
-    };
-    let others = labelled(engine, ROLE_LABEL.to_owned()).await?.into_iter().filter(|container| {
+    let others = idle(engine).await?.into_iter().filter(|container| {
         let session = container.labels.as_ref().and_then(|labels| labels.get(SESSION_LABEL));
-        let idle = matches!(state(container).as_str(), "created" | "exited" | "dead");
-        session.is_some_and(|session| *session != own) && idle && old(container)
+        session.is_some_and(|session| *session != own)
     });
     let others: Vec<_> = others.collect();
     let removed = join_all(ids(&others).map(|id| remove(engine, id))).await;
     removed.into_iter().collect::<Result<(), _>>()?;
     let volumes = idle_volumes(engine).await?;
     join_all(volumes.iter().map(|name| remove_volume(engine, name))).await.into_iter().collect()
+}
+
+/// Sidecars and agents that nobody keeps: not running, and not new.
+pub async fn idle(engine: &Engine) -> Result<Vec<ContainerSummary>, EngineError> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let old = |container: &ContainerSummary| {
+        let age = container.created.and_then(|at| now.checked_sub(u64::try_from(at).ok()?));
+        age.is_some_and(|age| age > NEW.as_secs())
+    };
+    let ours = labelled(engine, ROLE_LABEL.to_owned()).await?.into_iter();
+    let is_idle = |container: &ContainerSummary| {
+        matches!(state(container).as_str(), "created" | "exited" | "dead") && old(container)
+    };
+    Ok(ours.filter(is_idle).collect())
 }
 
 /// Waits until a container has been removed; one that is not there has been.

@@ -14,6 +14,7 @@ use crate::docker_run::client::DOCKER;
 use crate::docker_run::parse::{self, Line};
 use crate::failure::{Failure, nearest};
 
+const DEFAULT: &str = "docker's default";
 const DEFAULT_HOST: &str = "unix:///var/run/docker.sock";
 
 /// docker's port, with TLS and without.
@@ -33,6 +34,11 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
+    /// Whether nobody has asked for this one.
+    pub fn is_default(&self) -> bool {
+        self.source == DEFAULT
+    }
+
     fn docker(host: String, source: String, tls: Option<Tls>) -> Self {
         Self { host, source, tls, podman: None }
     }
@@ -203,7 +209,7 @@ impl Sources {
             .and_then(|config| config["currentContext"].as_str().map(str::to_owned))
         {
             Some(name) if !name.is_empty() => self.context(&name, &file.to_string_lossy()),
-            _ => found(DEFAULT_HOST, "docker's default".to_owned()),
+            _ => found(DEFAULT_HOST, DEFAULT.to_owned()),
         }
     }
 

@@ -26,6 +26,8 @@ use crate::docker_run::DockerRun;
 use crate::failure::Failure;
 use crate::front::trampoline;
 
+const PROGRAM: &str = "podman";
+
 /// Flags that say where else containers are than a service would look.
 const PLACES: &[&str] = &[
     "cgroup-manager",
@@ -65,41 +67,57 @@ pub struct Podman {
 
 /// Where the API of a `podman run` line is.
 pub fn endpoint(run: &DockerRun) -> Result<Endpoint, EndpointError> {
-    let set = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
     let given = |flags: &[&str]| {
         flags.iter().find_map(|flag| Some((run.global(flag)?, format!("--{flag}"))))
     };
-    let said = |name: &str| Some((set(name)?, name.to_owned()));
     if let Some((url, source)) = given(&["url", "host"]) {
         return remote(&url, source);
     }
     if let Some((name, source)) = given(&["connection", "context"]) {
         return connection(Some(&name), source);
     }
-    if let Some((url, source)) = said("CONTAINER_HOST") {
-        return remote(&url, source);
-    }
-    if let Some((name, source)) = said("CONTAINER_CONNECTION") {
-        return connection(Some(&name), source);
+    if let Some(endpoint) = of_variables() {
+        return endpoint;
     }
     if run.global("remote").is_some_and(|value| value != "false") {
         return connection(None, "--remote".to_owned());
     }
-    Ok(local(run))
-}
-
-/// The podman of this machine and user.
-fn local(run: &DockerRun) -> Endpoint {
-    let elsewhere: Vec<String> = run
+    let elsewhere = run
         .all_globals()
         .filter(|flag| PLACES.contains(&flag.spec.long))
-        .map(|flag| flag.word().to_string_lossy().into_owned())
-        .collect();
+        .map(|flag| flag.word().to_string_lossy().into_owned());
+    Ok(local(elsewhere.collect()))
+}
+
+/// Where the API of a `podman` without flags is, on a machine that has one.
+pub fn of_environment() -> Option<Result<Endpoint, EndpointError>> {
+    let folders = env::var_os("PATH")?;
+    let is_there = |folder: PathBuf| access(&folder.join(PROGRAM), AccessFlags::X_OK).is_ok();
+    env::split_paths(&folders)
+        .any(is_there)
+        .then(|| of_variables().unwrap_or_else(|| Ok(local(Vec::new()))))
+}
+
+/// What podman's own variables say.
+fn of_variables() -> Option<Result<Endpoint, EndpointError>> {
+    let said = |name: &str| {
+        let value = env::var(name).ok().filter(|value| !value.is_empty())?;
+        Some((value, name.to_owned()))
+    };
+    if let Some((url, source)) = said("CONTAINER_HOST") {
+        return Some(remote(&url, source));
+    }
+    let (name, source) = said("CONTAINER_CONNECTION")?;
+    Some(connection(Some(&name), source))
+}
+
+/// The podman of this machine and user, with flags that say where its containers are.
+fn local(elsewhere: Vec<String>) -> Endpoint {
     let socket = default_socket();
     let serves = elsewhere.is_empty() && UnixStream::connect(&socket).is_ok();
     let service = match serves {
         true => Vec::new(),
-        false => [vec![run.client.program.to_owned()], elsewhere].concat(),
+        false => [vec![PROGRAM.to_owned()], elsewhere].concat(),
     };
     Endpoint {
         host: format!("unix://{}", socket.display()),
@@ -127,7 +145,7 @@ fn remote(url: &str, source: String) -> Result<Endpoint, EndpointError> {
 /// A connection that podman has a name for, or its default one.
 fn connection(name: Option<&str>, source: String) -> Result<Endpoint, EndpointError> {
     let words = ["system", "connection", "list", "--format", "json"];
-    let listed = StdCommand::new("podman").args(words).stderr(Stdio::null()).output();
+    let listed = StdCommand::new(PROGRAM).args(words).stderr(Stdio::null()).output();
     let listed = listed.map(|output| output.stdout).unwrap_or_default();
     let known: Vec<Value> = serde_json::from_slice(&listed).unwrap_or_default();
     let wanted = |connection: &&Value| match name {
@@ -195,7 +213,7 @@ impl Service {
                 .hint("see whether 'podman system service' works"));
         }
         endpoint.host = format!("unix://{}", service.socket.display());
-        endpoint.source = "a service of podman's, started for this session".to_owned();
+        endpoint.source = "a service of podman's, started by mirrord".to_owned();
         Ok(Some(service))
     }
 

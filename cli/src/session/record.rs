@@ -2,7 +2,7 @@
 //! that its end can be told.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -192,6 +192,8 @@ impl Record {
         let path = log_path(folder, &self.status.session);
         let mut options = OpenOptions::new();
         let mut log = options.append(true).create_new(true).mode(0o600).open(&path)?;
+        // Who reads it sees by the lock that its writer lives.
+        log.lock()?;
         let line = serde_json::to_string(&self.status)? + "\n";
         log.write_all(line.as_bytes()).inspect_err(|_| {
             // A file that does not say whose it is says nothing.
@@ -230,22 +232,24 @@ impl App {
 }
 
 impl Status {
-    /// As a file tells it whose session nobody keeps any more.
+    /// As a file tells it whose session nobody answers for: it ends, or has ended.
     pub fn read(path: &Path) -> io::Result<Self> {
-        let text = std::fs::read_to_string(path)?;
+        let file = File::open(path)?;
+        let ends = matches!(file.try_lock(), Err(TryLockError::WouldBlock));
+        let text = io::read_to_string(&file)?;
         let mut lines = text.lines();
         let mut status: Self = serde_json::from_str(lines.next().unwrap_or_default())?;
         let told = lines.filter_map(|line| serde_json::from_str::<Told>(line).ok());
         status.events.extend(told.filter(|told| !told.log));
-        if !status.events.iter().any(|told| told.ends) {
+        if !ends && !status.events.iter().any(|told| told.ends) {
             let text = "the session's keeper was killed".to_owned();
-            let at = std::fs::metadata(path)?.modified().ok().and_then(|at| at.try_into().ok());
+            let at = file.metadata()?.modified().ok().and_then(|at| at.try_into().ok());
             let at = at.map_or_else(now, to_second);
             status.events.push_back(Told { at, text, ends: true, log: false });
         }
         let older = status.events.len().saturating_sub(REMEMBERED);
         status.events.drain(..older);
-        status.state = State::Lost;
+        status.state = if ends { State::Stopping } else { State::Lost };
         status.ports.clear();
         Ok(status)
     }
@@ -325,8 +329,11 @@ mod tests {
         }
         record.hear(&Event::Lost(Failure::new("the target stopped").because("why")));
         let path = log_path(folder.path(), &record.status.session);
+        let state = || Status::read(&path).map(|status| status.state).expect("a status");
+        assert_eq!(state(), State::Stopping, "who wrote it is still there");
+        drop(record);
+        assert_eq!(state(), State::Lost);
         let status = Status::read(&path).expect("a status");
-        assert_eq!(status.state, State::Lost);
         assert!(status.detached);
         let texts: Vec<_> = status.events.iter().map(|told| told.text.as_str()).collect();
         assert_eq!(texts, ["before", "the target stopped: why"]);

@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use crate::engine::apps::{self, Seen};
 use crate::engine::connect::EngineError;
 use crate::engine::endpoint::Sources;
-use crate::engine::{Endpoint, Engine, clean};
+use crate::engine::{Endpoint, Engine, clean, podman};
 use crate::failure::Failure;
 use crate::progress::Progress;
 use crate::session::SessionId;
@@ -120,11 +120,16 @@ async fn seen() -> Option<(Endpoint, Labels)> {
 pub async fn clean(status: &Status, log: Option<&Path>) -> Result<(), Failure> {
     let session = SessionId::known(&status.session)
         .ok_or_else(|| Failure::new(format!("{:?} is no session's id", status.session)))?;
-    if let Some(endpoint) = &status.engine {
+    let mut endpoint = status.engine.clone();
+    let service = podman::Service::start_for(&mut endpoint).await?;
+    if let Some(endpoint) = &endpoint {
         let engine = Engine::new(endpoint).map_err(Failure::from)?;
         clean::clean_any_version(&engine, &session).await.map_err(|error: EngineError| {
             Failure::from(error).hint("the session's file stays until its engine answers")
         })?;
+    }
+    if let Some(service) = service {
+        service.end().await;
     }
     if let Some(log) = log {
         match std::fs::remove_file(log) {

@@ -1,9 +1,12 @@
 //! Podman of a user without rights: the preload library redirects, and it is said why. Its storage
 //! may copy a whole image for each container: servers are of the smallest image.
 
+use std::process::Command;
+
 use anyhow::{Result, ensure};
 use mirrord_tests::lab::{DEBIAN, MUSL, PROBE};
 use mirrord_tests::leftovers::alone;
+use mirrord_tests::mirrord::binary;
 use mirrord_tests::scene::Scene;
 use mirrord_tests::wait;
 use nix::sys::signal::{Signal, kill};
@@ -128,4 +131,33 @@ fn without_root_a_container_in_the_background_keeps_its_session_while_it_runs() 
         return Ok(());
     };
     outlives_its_command(&lab)
+}
+
+#[test]
+fn doctor_and_ls_know_podman_where_no_docker_may_be_used() -> Result<()> {
+    let _alone = alone();
+    let Some(lab) = rootless("podman in doctor and ls")? else {
+        return Ok(());
+    };
+    let scene = Scene::open(&lab)?;
+    let before = Held::now(&lab.docker)?;
+    let told = |words: &[&str]| -> Result<(Option<i32>, String, String)> {
+        let mut command = Command::new(lab.docker.executable(binary())?);
+        lab.docker.aim(&mut command);
+        let output = command.env_remove("DOCKER_HOST").args(words).output()?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Ok((output.status.code(), text(&output.stdout), text(&output.stderr)))
+    };
+    let (code, list, said) = told(&["ls", "-o", "name", "-t", "container"])?;
+    assert_eq!(code, Some(0), "{said}");
+    ensure!(list.lines().any(|line| line == scene.target.target()), "{list}");
+    ensure!(said.contains("the containers are podman's"), "{said}");
+
+    let (code, report, said) = told(&["doctor"])?;
+    assert_eq!(code, Some(0), "{report}{said}");
+    let podman = report.split_once("\npodman\n").map_or("", |(_, rest)| rest);
+    ensure!(podman.trim_start().starts_with("✓ Podman "), "{report}");
+    ensure!(podman.contains("rootless") && podman.contains("the preload library"), "{report}");
+    ensure!(report.ends_with("\nsessions can run\n"), "{report}");
+    before.as_before()
 }
