@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use mirrord_netns::spoof::UdpSender;
+use mirrord_netns::spoof::PacketSender;
 use mirrord_protocol::control::Protocol;
 use mirrord_protocol::frame::{ClientAddr, Delivery, Open, OrigDst};
 use mirrord_tunnel::{Stream, Tunnel};
@@ -22,7 +22,7 @@ pub(crate) struct Clients {
     tunnel: Tunnel,
     delivery: Delivery,
     /// Sends the app's answers, if they go anywhere.
-    answers: Option<Rc<UdpSender>>,
+    answers: Option<Rc<PacketSender>>,
     flows: RefCell<HashMap<(SocketAddr, SocketAddr), Flow>>,
     swept: Cell<Instant>,
 }
@@ -33,7 +33,7 @@ struct Flow {
 }
 
 impl Clients {
-    pub(crate) fn new(tunnel: &Tunnel, delivery: Delivery, answers: Option<UdpSender>) -> Self {
+    pub(crate) fn new(tunnel: &Tunnel, delivery: Delivery, answers: Option<PacketSender>) -> Self {
         let answers = answers.map(Rc::new);
         let swept = Cell::new(Instant::now());
         Self { tunnel: tunnel.clone(), delivery, answers, flows: RefCell::default(), swept }

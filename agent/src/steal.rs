@@ -9,7 +9,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 
 use anyhow::Context;
-use mirrord_netns::spoof::UdpSender;
+use mirrord_netns::spoof::PacketSender;
 use mirrord_netns::target::AGENT_SOURCE;
 use mirrord_netns::{Proto, Steal, TargetNet};
 use mirrord_protocol::control::Protocol;
@@ -48,7 +48,7 @@ impl Stealer {
         for socket in steal.udp() {
             sockets.push(Readiness::of(socket)?);
         }
-        let answers = UdpSender::open(0).context("answering the target's clients")?;
+        let answers = PacketSender::open(0).context("answering the target's clients")?;
         let stealer = Rc::new(Self {
             steal: RefCell::new(steal),
             target,

@@ -13,6 +13,7 @@ typedef unsigned long long u64;
 #define SEC(name) __attribute__((section(name), used))
 #define INLINE static inline __attribute__((always_inline))
 #define HOST32(value) __builtin_bswap32(value)
+#define NET16(value) __builtin_bswap16(value)
 
 enum { SK_DROP = 0, SK_PASS = 1 };
 enum { AF_INET = 2, AF_INET6 = 10 };
@@ -56,8 +57,8 @@ struct endpoint {
 	u16 port;
 };
 
-// Index of a socket in `sockets`.
-enum { TCP4, UDP4, TCP6, UDP6, SOCKETS };
+// Index of a socket in `sockets`. The latter two answer nobody.
+enum { TCP4, UDP4, TCP6, UDP6, SILENT4, SILENT6, SOCKETS };
 
 MAP(MAP_SOCKMAP, u32, u32, SOCKETS) sockets SEC(".maps");
 // The ports that the sockets of `sockets` are bound to, on 127.0.0.1 and ::1.
@@ -126,18 +127,22 @@ INLINE int is_direct(struct bpf_sk_lookup *ctx, const struct address *local)
 	return is_loopback(local) && map_lookup(&bound, &endpoint);
 }
 
-// Answers the lookup with the socket of its family and protocol, if there is one.
-INLINE int hand_over(struct bpf_sk_lookup *ctx)
+// Answers the lookup with one of `sockets`, if it is there.
+INLINE int answer_with(struct bpf_sk_lookup *ctx, u32 index)
 {
-	u32 index = ctx->family == AF_INET ? TCP4 : TCP6;
-	void *sk;
+	void *sk = map_lookup(&sockets, &index);
 
-	if (ctx->protocol == IPPROTO_UDP)
-		index++;
-	sk = map_lookup(&sockets, &index);
 	if (sk) {
 		sk_assign(ctx, sk, 0);
 		sk_release(sk);
 	}
 	return SK_PASS;
+}
+
+// The same with the socket of its family and protocol.
+INLINE int hand_over(struct bpf_sk_lookup *ctx)
+{
+	u32 index = ctx->family == AF_INET ? TCP4 : TCP6;
+
+	return answer_with(ctx, ctx->protocol == IPPROTO_UDP ? index + 1 : index);
 }

@@ -1,39 +1,136 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The sidecar's program. Routing delivers locally what would leave by the default route; this hands
-// it to the proxy, whatever its destination. What is meant for the namespace itself is left alone.
+// The sidecar's programs. Routing delivers locally what would leave by the default route; `steer`
+// hands it to the proxy, whatever its destination. What is meant for the namespace itself is left
+// alone. A connection is first given to a listener that answers nobody, so that the app's connect
+// waits; `call` shows the proxy its SYN, and once the far side has answered, the proxy admits it.
 
 #include "sk_lookup.h"
+
+// A connection as it is on the wire.
+struct flow {
+	struct address app;
+	struct address to;
+	u16 app_port;
+	u16 to_port;
+};
 
 // Name servers in 127/8 that stand for the target's: address to port, or to 0 for every port.
 MAP(MAP_HASH, struct address, u32, 16) nameservers SEC(".maps");
 // Where the proxy's own queries to these name servers come from.
 MAP(MAP_HASH, struct address, u32, 16) exempt SEC(".maps");
+// Connections of which the far side has answered.
+MAP(MAP_HASH, struct flow, u32, 8192) admitted SEC(".maps");
 
-INLINE int is_nameserver(struct bpf_sk_lookup *ctx, const struct address *local)
+// Whether what goes from one address to another is the proxy's.
+INLINE int is_steered(const struct address *from, const struct address *to, u16 port)
 {
-	u32 *port = map_lookup(&nameservers, local);
-	struct address remote;
+	u32 *only;
 
-	if (!port || (*port && *port != ctx->local_port))
+	if (!is_loopback(to))
+		return !map_lookup(&own, to);
+	only = map_lookup(&nameservers, to);
+	if (!only || (*only && *only != port))
 		return 0;
-	remote_address(ctx, &remote);
-	return !map_lookup(&exempt, &remote);
+	return !map_lookup(&exempt, from);
 }
 
 SEC("sk_lookup")
 int steer(struct bpf_sk_lookup *ctx)
 {
-	struct address local;
+	struct flow flow = {};
 
-	local_address(ctx, &local);
-	if (is_direct(ctx, &local))
+	local_address(ctx, &flow.to);
+	if (is_direct(ctx, &flow.to))
 		return SK_DROP;
-	if (is_loopback(&local))
-		return is_nameserver(ctx, &local) ? hand_over(ctx) : SK_PASS;
-	if (map_lookup(&own, &local))
+	remote_address(ctx, &flow.app);
+	if (!is_steered(&flow.app, &flow.to, ctx->local_port))
 		return SK_PASS;
+	flow.app_port = ctx->remote_port;
+	flow.to_port = NET16(ctx->local_port);
+	if (ctx->protocol == IPPROTO_TCP && !map_lookup(&admitted, &flow))
+		return answer_with(ctx, ctx->family == AF_INET ? SILENT4 : SILENT6);
 	return hand_over(ctx);
+}
+
+// The head of the kernel's struct of that name.
+struct __sk_buff {
+	u32 len;
+	u32 pkt_type;
+	u32 mark;
+	u32 queue_mapping;
+	u32 protocol;
+};
+
+enum { LEAVE = 0, COPY = -1 };
+enum { FROM_NETWORK_HEADER = 1 };
+enum { ETH_IPV4 = 0x0800, ETH_IPV6 = 0x86dd };
+enum { SYN = 2, RST = 4, ACK = 16 };
+
+static long (*const load)(const struct __sk_buff *skb, u32 at, void *to, u32 len, u32 from) = (void *)68;
+
+// Where TCP begins; 0 if the packet carries none, or not from its beginning on.
+INLINE u32 read_ip(const struct __sk_buff *skb, struct flow *flow)
+{
+	struct {
+		u32 head[2];
+		u8 hops;
+		u8 proto;
+		u16 sum;
+		u32 from;
+		u32 to;
+	} v4;
+	struct {
+		u32 head;
+		u16 len;
+		u8 next;
+		u8 hops;
+		struct address from;
+		struct address to;
+	} v6;
+
+	if (skb->protocol == NET16(ETH_IPV4)) {
+		if (load(skb, 0, &v4, sizeof(v4), FROM_NETWORK_HEADER) || v4.proto != IPPROTO_TCP)
+			return 0;
+		mapped(&flow->app, v4.from);
+		mapped(&flow->to, v4.to);
+		if (HOST32(v4.head[1]) & 0x1fff)
+			return 0;
+		return (HOST32(v4.head[0]) >> 24 & 15) * 4;
+	}
+	if (skb->protocol != NET16(ETH_IPV6))
+		return 0;
+	if (load(skb, 0, &v6, sizeof(v6), FROM_NETWORK_HEADER) || v6.next != IPPROTO_TCP)
+		return 0;
+	flow->app = v6.from;
+	flow->to = v6.to;
+	return 40;
+}
+
+// Chooses what the proxy sees of the loopback device: how each of its connections begins.
+SEC("socket")
+int call(struct __sk_buff *skb)
+{
+	struct flow flow = {};
+	struct {
+		u16 app_port;
+		u16 to_port;
+		u32 seq;
+		u32 ack;
+		u8 data_offset;
+		u8 flags;
+	} tcp;
+	u32 start = read_ip(skb, &flow);
+
+	if (!start || load(skb, start, &tcp, 14, FROM_NETWORK_HEADER))
+		return LEAVE;
+	if ((tcp.flags & (SYN | RST | ACK)) != SYN)
+		return LEAVE;
+	flow.app_port = tcp.app_port;
+	flow.to_port = tcp.to_port;
+	if (!is_steered(&flow.app, &flow.to, NET16(tcp.to_port)) || map_lookup(&admitted, &flow))
+		return LEAVE;
+	return COPY;
 }
 
 char _license[] SEC("license") = "Apache-2.0";

@@ -5,8 +5,8 @@
 //!   ┌──────────────────────────────────────┐       ┌──────────────────────────────────────┐
 //!   │ app ──► rules, table T ──► sk_lookup │       │ network ──► sk_lookup ──► app        │
 //!   │   ▲       (plane)             │      │       │              │  (steal)              │
-//!   │   │ connect_as, UdpSender     ▼      │       │              ▼                       │
-//!   │   └──────── (spoof) ──────── proxy   │       │            agent ──► UdpSender       │
+//!   │   │ connect_as, PacketSender     ▼      │       │              ▼                       │
+//!   │   └──────── (spoof) ──────── proxy   │       │            agent ──► PacketSender       │
 //!   └──────────────────────────────────────┘       └──────────────────────────────────────┘
 //! ```
 //!
@@ -14,6 +14,7 @@
 //! speaks HTTP or knows Docker; nothing that is set up for a target outlives the process.
 
 pub mod addresses;
+pub mod calls;
 pub mod capture;
 pub mod enter;
 pub mod inherited;

@@ -20,12 +20,16 @@
 use std::{
     fs, io,
     net::{IpAddr, Ipv4Addr, TcpListener},
+    os::fd::AsFd,
 };
 
+use socket2::{Domain, SockRef};
+
 use crate::{
-    Proto,
+    BpfError, Proto,
     addresses::{self, InterfaceAddress},
-    sk_lookup::{AddressKey, Lookup, SkLookupError, Sockets},
+    calls::{Call, Calls, Silent},
+    sk_lookup::{AddressKey, ConnectionKey, Lookup, SkLookupError, Sockets},
     steered::SteeredUdp,
 };
 
@@ -150,6 +154,8 @@ pub enum PlaneError {
 #[derive(Debug)]
 pub struct Plane {
     sockets: Sockets,
+    calls: Option<Calls>,
+    _silent: Vec<Silent>,
     own_sockets: Vec<u64>,
     lookup: Lookup,
     entries: Entries,
@@ -213,13 +219,25 @@ impl Plan {
     fn steer(&self, present: &[InterfaceAddress]) -> Result<Plane, SkLookupError> {
         let steered = self.steered();
         let sockets = Sockets::open(&steered).map_err(SkLookupError::Sockets)?;
-        let own_sockets = sockets.cookies().map_err(SkLookupError::Sockets)?;
+        let silent = silent(&sockets)?;
+        let cookies = silent.iter().map(|listener| SockRef::from(listener).cookie());
+        let cookies = sockets
+            .cookies()
+            .and_then(|own| Ok([own, cookies.collect::<io::Result<_>>()?].concat()));
+        let own_sockets = cookies.map_err(SkLookupError::Sockets)?;
         let entries = self.entries(present);
         let mut lookup = Lookup::load(PROGRAM, &sockets, &[])?;
         lookup.insert("exempt", AddressKey::from(IpAddr::from(PROXY_DNS_SOURCE)), 1)?;
         entries.insert(&mut lookup)?;
+        for listener in &silent {
+            lookup.silence_with(listener)?;
+        }
+        let calls = match silent.is_empty() {
+            true => None,
+            false => Some(hear(&lookup)?),
+        };
         lookup.attach("steer")?;
-        Ok(Plane { sockets, own_sockets, lookup, entries, steered })
+        Ok(Plane { sockets, calls, _silent: silent, own_sockets, lookup, entries, steered })
     }
 
     fn steered(&self) -> Vec<Proto> {
@@ -251,6 +269,30 @@ impl Plan {
 }
 
 impl Plane {
+    /// How the app's TCP connections begin, if they are steered. Each is to be admitted, or failed by
+    /// [`PacketSender::fail`](crate::spoof::PacketSender::fail); until then the app waits.
+    pub fn calls(&self) -> Option<&Calls> {
+        self.calls.as_ref()
+    }
+
+    /// Has a connection go to the listeners, of which the far side has answered: its SYN must come
+    /// again, by [`PacketSender::repeat`](crate::spoof::PacketSender::repeat).
+    ///
+    /// # Errors
+    /// Too many are admitted, or the kernel wants [`Capability::Bpf`](crate::privileges::Capability)
+    /// for it (see [`Plane::changes_need_bpf`]).
+    pub fn admit(&mut self, call: &Call) -> Result<(), BpfError> {
+        self.lookup.insert("admitted", ConnectionKey::from(call.flow()), 1)
+    }
+
+    /// Forgets that a connection was admitted, once it is accepted or given up.
+    ///
+    /// # Errors
+    /// As [`Plane::admit`].
+    pub fn settle(&mut self, call: &Call) -> Result<(), BpfError> {
+        self.lookup.remove("admitted", ConnectionKey::from(call.flow()))
+    }
+
     /// The listeners that receive the app's TCP connections, one per family. An accepted socket's
     /// peer is the app, its local address is where the app connected to.
     ///
@@ -268,6 +310,22 @@ impl Plane {
     pub fn own_sockets(&self) -> &[u64] {
         &self.own_sockets
     }
+}
+
+/// A listener that answers nobody beside each of those that do.
+fn silent(sockets: &Sockets) -> Result<Vec<Silent>, SkLookupError> {
+    let families =
+        sockets.tcp.iter().map(|listener| Ok(Domain::for_address(listener.local_addr()?)));
+    let silent = families.map(|family: io::Result<Domain>| Silent::open(family?));
+    silent.collect::<io::Result<_>>().map_err(SkLookupError::Sockets)
+}
+
+/// From now on the app's connections are heard of.
+fn hear(lookup: &Lookup) -> Result<Calls, SkLookupError> {
+    let calls = Calls::open().map_err(SkLookupError::Sockets)?;
+    lookup.filter("call", calls.as_fd())?;
+    calls.start().map_err(SkLookupError::Sockets)?;
+    Ok(calls)
 }
 
 fn check_setting(name: &'static str, expected: &'static str) -> Result<(), PlaneError> {

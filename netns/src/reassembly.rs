@@ -33,6 +33,7 @@ use bytes::Bytes;
 use crate::Proto;
 
 pub use flows::Flows;
+pub(crate) use packet::syn;
 pub use packet::{Checksum, Frame, Meta};
 
 /// Names one connection of a client for as long as the process lives; never used twice.

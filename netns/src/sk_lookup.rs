@@ -6,7 +6,7 @@ use std::{
     fs::File,
     io,
     net::{IpAddr, SocketAddr, TcpListener},
-    os::fd::{AsRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
 };
 
 use aya::{
@@ -17,11 +17,16 @@ use socket2::{Domain, SockRef};
 
 use crate::{
     Proto,
-    bpf::{BpfError, Object, SK_LOOKUP, attach, map_error},
-    steered::{SteeredUdp, listen},
+    bpf::{BpfError, Object, SK_LOOKUP, SOCKET_FILTER, attach, map_error},
+    calls::Silent,
+    steered::{BACKLOG, SteeredUdp, listen},
+    sys::attach_filter,
 };
 
-pub(crate) use keys::{AddressKey, EndpointKey};
+pub(crate) use keys::{AddressKey, ConnectionKey, EndpointKey};
+
+/// Index of the first listener in `sockets` that answers nobody; that of IPv6 is behind it.
+const SILENT: u32 = 4;
 
 /// Why a program could not be attached.
 #[derive(Debug, thiserror::Error)]
@@ -61,7 +66,7 @@ impl Sockets {
 
     fn open_one(&mut self, proto: Proto, domain: Domain) -> io::Result<()> {
         match proto {
-            Proto::Tcp => self.tcp.push(listen(domain)?),
+            Proto::Tcp => self.tcp.push(listen(domain, BACKLOG)?),
             Proto::Udp => self.udp.push(SteeredUdp::bind(domain)?),
         }
         Ok(())
@@ -147,6 +152,23 @@ impl Lookup {
         HashMap::try_from(self.object.map(map)?).map_err(|source| map_error(map, source))
     }
 
+    /// Has a listener that answers nobody stand for those of its family.
+    pub(crate) fn silence_with(&mut self, silent: &Silent) -> Result<(), SkLookupError> {
+        let address = silent.local_addr().map_err(SkLookupError::Sockets)?;
+        let index = if address.is_ipv4() { SILENT } else { SILENT + 1 };
+        Ok(self.set_socket(index, silent, Proto::Tcp, address)?)
+    }
+
+    /// Has a program choose what a packet socket receives.
+    pub(crate) fn filter(
+        &self,
+        program: &'static str,
+        socket: BorrowedFd<'_>,
+    ) -> Result<(), BpfError> {
+        let program = self.object.program(program, SOCKET_FILTER)?;
+        attach_filter(socket, program.as_fd()).map_err(BpfError::Attach)
+    }
+
     fn hand_over_to(
         &mut self,
         socket: &impl AsRawFd,
@@ -154,6 +176,16 @@ impl Lookup {
         address: SocketAddr,
     ) -> Result<(), BpfError> {
         let index = u32::from(proto == Proto::Udp) + if address.is_ipv4() { 0 } else { 2 };
+        self.set_socket(index, socket, proto, address)
+    }
+
+    fn set_socket(
+        &mut self,
+        index: u32,
+        socket: &impl AsRawFd,
+        proto: Proto,
+        address: SocketAddr,
+    ) -> Result<(), BpfError> {
         SockMap::try_from(self.object.map("sockets")?)
             .and_then(|mut map| map.set(index, socket, 0))
             .map_err(|source| map_error("sockets", source))?;

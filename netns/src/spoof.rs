@@ -1,6 +1,8 @@
 //! Sockets and datagrams that carry somebody else's address.
 
 mod datagram;
+mod ip;
+mod reset;
 mod unreachable;
 
 use std::{
@@ -10,10 +12,12 @@ use std::{
 };
 
 use nix::sys::socket::{getsockopt, sockopt::IpMtu};
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::{MARK_TO_APP, steered::transparent};
-use datagram::{Packet, V4_HEADER};
+use crate::{MARK_TO_APP, calls::Call, steered::transparent};
+use datagram::Packet;
+use ip::{V4_HEADER, host};
+use reset::reset;
 use unreachable::unreachable;
 
 /// Starts a connection to the app that comes from the client's address and port, so that the
@@ -52,18 +56,18 @@ fn mixed_families() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, "the two addresses are not of one family")
 }
 
-/// Sends datagrams from any address and port.
+/// Sends datagrams from any address and port, and what networks say of connections.
 ///
 /// It writes whole packets to a raw socket, and so never takes a port that the app has or wants.
 #[derive(Debug)]
-pub struct UdpSender {
+pub struct PacketSender {
     v4: Socket,
     v6: Option<Socket>,
     mark: u32,
     next_id: AtomicU16,
 }
 
-impl UdpSender {
+impl PacketSender {
     /// Opens the raw sockets; what they send carries `mark`, unless that is 0.
     pub fn open(mark: u32) -> io::Result<Self> {
         Ok(Self {
@@ -92,20 +96,51 @@ impl UdpSender {
     /// Says to the app, as `from`, that its datagrams to there fail with this error number: the
     /// app's socket learns it if it is connected. What cannot be said is not.
     pub fn refuse(&self, from: SocketAddr, app: SocketAddr, errno: i32) -> io::Result<()> {
-        match unreachable(from, app, errno) {
-            Some(packet) => self.v4.send_to(&packet, &host(app.ip())).map(drop),
+        let datagram = Packet::new(app, from, b"").ok_or_else(mixed_families)??.header();
+        match unreachable(app.ip(), &datagram, errno) {
+            Some(packet) => self.write(&packet, app.ip()),
             None => Ok(()),
         }
     }
 
-    fn send_whole(&self, packet: &Packet<'_>, to: SocketAddr) -> io::Result<()> {
-        let socket = match to {
-            SocketAddr::V4(_) => &self.v4,
-            SocketAddr::V6(_) => self.v6.as_ref().ok_or(io::ErrorKind::Unsupported)?,
+    /// Sends the SYN of one of the app's connections once more.
+    pub fn repeat(&self, call: &Call) -> io::Result<()> {
+        self.write(call.packet(), call.to().ip())
+    }
+
+    /// Has a connection of the app's fail with this error number, as if the network had said so. What
+    /// no network says (`EACCES` over IPv4, `EADDRNOTAVAIL`…) becomes `EHOSTUNREACH`. `ETIMEDOUT` is
+    /// said by saying nothing: the app's own kernel gives up in its time.
+    pub fn fail(&self, call: &Call, errno: i32) -> io::Result<()> {
+        let app = call.app();
+        let packet = match errno {
+            libc::ETIMEDOUT => return Ok(()),
+            libc::ECONNREFUSED => reset(call.to(), app, call.sequence()),
+            errno => {
+                let said = |errno| unreachable(app.ip(), call.packet(), errno);
+                said(errno)
+                    .or_else(|| said(libc::EHOSTUNREACH))
+                    .ok_or(io::ErrorKind::InvalidData)?
+            }
         };
+        self.write(&packet, app.ip())
+    }
+
+    fn write(&self, packet: &[u8], to: IpAddr) -> io::Result<()> {
+        self.raw(to)?.send_to(packet, &host(to)).map(drop)
+    }
+
+    fn raw(&self, to: IpAddr) -> io::Result<&Socket> {
+        match to {
+            IpAddr::V4(_) => Ok(&self.v4),
+            IpAddr::V6(_) => self.v6.as_ref().ok_or_else(|| io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    fn send_whole(&self, packet: &Packet<'_>, to: SocketAddr) -> io::Result<()> {
         let header = packet.header();
         let parts = [io::IoSlice::new(&header), io::IoSlice::new(packet.payload())];
-        socket.send_to_vectored(&parts, &host(to.ip())).map(drop)
+        self.raw(to.ip())?.send_to_vectored(&parts, &host(to.ip())).map(drop)
     }
 
     fn send_fragments(&self, packet: &Packet<'_>, to: SocketAddr) -> io::Result<()> {
@@ -141,9 +176,4 @@ fn raw(domain: Domain, mark: u32) -> io::Result<Socket> {
         socket.set_mark(mark)?;
     }
     Ok(socket)
-}
-
-/// A raw socket's destination has no port.
-fn host(ip: IpAddr) -> SockAddr {
-    SocketAddr::new(ip, 0).into()
 }

@@ -15,7 +15,7 @@ use nix::sys::socket::{
 use socket2::{Domain, Socket, Type};
 
 /// Connections that wait to be accepted.
-const BACKLOG: i32 = 4096;
+pub(crate) const BACKLOG: i32 = 4096;
 
 /// Bytes of datagrams that wait to be received.
 const UDP_BUFFER: usize = 4 << 20;
@@ -88,14 +88,15 @@ impl AsRawFd for SteeredUdp {
     }
 }
 
-/// Listens on a loopback address for connections to any address and port.
-pub(crate) fn listen(domain: Domain) -> io::Result<TcpListener> {
+/// Listens on a loopback address for connections to any address and port, of which `backlog` and one
+/// more may wait to be accepted.
+pub(crate) fn listen(domain: Domain, backlog: i32) -> io::Result<TcpListener> {
     let socket = transparent(domain, Type::STREAM)?;
     // What it accepts inherits this: while such a connection stands at a port, a server that is
     // started anew can bind that port again.
     socket.set_reuse_address(true)?;
     socket.bind(&loopback(domain).into())?;
-    socket.listen(BACKLOG)?;
+    socket.listen(backlog)?;
     Ok(socket.into())
 }
 

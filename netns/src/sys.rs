@@ -1,8 +1,9 @@
 //! The system calls that no safe crate offers.
 
 use std::{
+    ffi::c_int,
     io,
-    os::fd::{FromRawFd, OwnedFd, RawFd},
+    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
 };
 
 /// `_LINUX_CAPABILITY_VERSION_3`: two words of 32 bits per set.
@@ -52,7 +53,7 @@ pub(crate) fn clear_ambient() -> io::Result<()> {
     // SAFETY: prctl with integers only.
     let result =
         unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) };
-    check(result.into())
+    check(result)
 }
 
 /// Removes one capability from the calling thread's bounding set.
@@ -60,7 +61,7 @@ pub(crate) fn drop_bounding(capability: u8) -> io::Result<()> {
     // SAFETY: prctl with integers only.
     let result =
         unsafe { libc::prctl(libc::PR_CAPBSET_DROP, libc::c_ulong::from(capability), 0, 0, 0) };
-    check(result.into())
+    check(result)
 }
 
 /// Another descriptor of what is open at `fd`, which stays open.
@@ -74,6 +75,52 @@ pub(crate) fn duplicate(fd: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(duplicate) })
 }
 
-fn check(result: libc::c_long) -> io::Result<()> {
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+/// The index of the loopback device, in every namespace.
+pub(crate) const LOOPBACK: c_int = 1;
+
+/// `PACKET_IGNORE_OUTGOING`: what is sent is of no interest.
+const PACKET_IGNORE_OUTGOING: c_int = 23;
+
+/// Lets a packet socket receive what carries this protocol at an interface; 0 is all interfaces.
+pub(crate) fn bind_packets(
+    socket: BorrowedFd<'_>,
+    ethertype: u16,
+    interface: c_int,
+) -> io::Result<()> {
+    // SAFETY: sockaddr_ll consists of integers; all zeroes is a value of it.
+    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    address.sll_family = libc::AF_PACKET as u16;
+    address.sll_protocol = ethertype.to_be();
+    address.sll_ifindex = interface;
+    let len = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+    // SAFETY: the kernel reads `len` bytes of `address`, which lives on this stack frame.
+    check(unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), len) })
+}
+
+/// Has a BPF program choose what a socket receives.
+pub(crate) fn attach_filter(socket: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
+    set_option(socket, libc::SOL_SOCKET, libc::SO_ATTACH_BPF, program.as_raw_fd())
+}
+
+/// Spares a packet socket what leaves by its device.
+pub(crate) fn ignore_outgoing(socket: BorrowedFd<'_>) -> io::Result<()> {
+    set_option(socket, libc::SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
+}
+
+/// Sets an option that is an integer.
+pub(crate) fn set_option(
+    socket: BorrowedFd<'_>,
+    level: c_int,
+    option: c_int,
+    value: c_int,
+) -> io::Result<()> {
+    let len = size_of::<c_int>() as libc::socklen_t;
+    let value = (&raw const value).cast();
+    // SAFETY: the kernel reads `len` bytes of `value`, which lives on this stack frame.
+    check(unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, value, len) })
+}
+
+/// The error of a call that says 0 where there is none.
+pub(crate) fn check(result: impl Into<libc::c_long>) -> io::Result<()> {
+    if result.into() == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

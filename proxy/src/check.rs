@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::process::ExitCode;
 
 use anyhow::Context;
-use mirrord_netns::spoof::UdpSender;
+use mirrord_netns::spoof::PacketSender;
 use mirrord_netns::{MARK_TO_APP, Plan};
 use mirrord_protocol::control::ProxyEvent;
 
@@ -30,7 +30,7 @@ pub fn run() -> ExitCode {
 async fn redirect() -> anyhow::Result<()> {
     let plan = Plan { identity: vec![NOBODY], steer_tcp: true, steer_udp: true, ..Plan::default() };
     let plane = plan.apply().await.context("steering an app's traffic")?;
-    UdpSender::open(MARK_TO_APP).context("opening a raw socket")?;
+    PacketSender::open(MARK_TO_APP).context("opening a raw socket")?;
     drop(plane);
     Ok(())
 }

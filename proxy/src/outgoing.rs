@@ -1,51 +1,140 @@
-//! The app's connections: the kernel hands them to us, whatever their address and port.
+//! The app's connections: each is begun at the agent, and the app's `connect` ends as that one does.
 
-use std::io;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
+use mirrord_netns::calls::Call;
 use mirrord_protocol::control::Protocol;
-use mirrord_protocol::frame::{Open, OrigDst};
-use mirrord_tunnel::{Answers, Tunnel, or_pause};
+use mirrord_protocol::frame::{Errno, Open, OrigDst};
+use mirrord_tunnel::datagrams::Readiness;
+use mirrord_tunnel::{Answers, OpenError, Stream, or_pause};
+use nix::libc;
 use tokio::net::{TcpListener, TcpStream};
-use tracing::warn;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+use tracing::{debug, warn};
 
 use crate::link::Link;
-use crate::names::Names;
 use crate::place::Netns;
 
-/// Takes connections as long as the process lives; while no tunnel stands they wait.
-pub(crate) async fn accept(
+/// So many connections may wait to be answered; further ones are not heard until the app's kernel
+/// sends their SYN again.
+const MOST: usize = 8192;
+/// How long the app may take to see that it is connected: its SYN, sent once more, can be lost where
+/// the listener's queue is full, and comes again after 1 s.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The app's end, and where it connects to.
+type Key = (SocketAddr, SocketAddr);
+
+/// Connections of the app that are not accepted yet.
+pub(crate) struct Outgoing {
     link: Rc<Link>,
     place: Rc<Netns>,
-    listener: TcpListener,
-) -> anyhow::Error {
-    loop {
-        let accepted = listener.accept().await;
-        let Some(tunnel) = link.tunnel().await else {
-            return anyhow::anyhow!("the proxy is going");
-        };
-        if let Some((socket, _)) = or_pause(accepted, "accepting a connection of the app").await
-            && let Err(error) = relay(&link, &tunnel, &place.names(), &listener, socket)
-        {
-            warn!(%error, "a connection of the app was lost");
-        }
-    }
+    waiting: RefCell<HashMap<Key, Waiting>>,
 }
 
-fn relay(
-    link: &Link,
-    tunnel: &Tunnel,
-    names: &Names,
-    listener: &TcpListener,
-    socket: TcpStream,
-) -> io::Result<()> {
-    let to = socket.local_addr()?;
-    if to == listener.local_addr()? {
-        // Connected to the listener itself, not steered to it: there is nowhere to go.
-        return Ok(());
+struct Waiting {
+    sequence: u32,
+    /// Who carries it wants it once it is accepted.
+    carrier: oneshot::Sender<TcpStream>,
+}
+
+impl Outgoing {
+    pub(crate) fn new(link: Rc<Link>, place: Rc<Netns>) -> Rc<Self> {
+        Rc::new(Self { link, place, waiting: RefCell::default() })
     }
-    let to = OrigDst(names.remote(to));
-    let stream = tunnel.open(Open::Connect(Protocol::Tcp, to));
-    link.tasks.spawn_local(stream.relay(socket, Answers::Sent));
-    Ok(())
+
+    /// Hears the app's connections begin, as long as the process lives.
+    pub(crate) async fn hear(self: Rc<Self>, readiness: Readiness) -> anyhow::Error {
+        loop {
+            let heard = readiness.take(|| self.place.next_call()).await;
+            if let Some(call) = or_pause(heard, "hearing of a connection of the app").await {
+                self.begin(call);
+            }
+        }
+    }
+
+    fn begin(self: &Rc<Self>, call: Call) {
+        if self.is_waiting(&call) || self.waiting.borrow().len() >= MOST {
+            return;
+        }
+        let (carrier, accepted) = oneshot::channel();
+        let waiting = Waiting { sequence: call.sequence(), carrier };
+        self.waiting.borrow_mut().insert((call.app(), call.to()), waiting);
+        self.link.tasks.spawn_local(self.clone().carry(call, accepted));
+    }
+
+    /// Takes what the kernel has established, as long as the process lives.
+    pub(crate) async fn accept(self: Rc<Self>, listener: TcpListener) -> anyhow::Error {
+        loop {
+            let accepted = listener.accept().await;
+            let accepted = or_pause(accepted, "accepting a connection of the app").await;
+            let Some((socket, app)) = accepted else { continue };
+            let to = socket.local_addr();
+            let waiting = to.map(|to| self.waiting.borrow_mut().remove(&(app, to)));
+            match waiting {
+                Ok(Some(waiting)) => drop(waiting.carrier.send(socket)),
+                // Whom nobody carries any more is not left in the belief that it is connected.
+                Ok(None) | Err(_) => drop(socket.set_zero_linger()),
+            }
+        }
+    }
+
+    async fn carry(self: Rc<Self>, call: Call, accepted: oneshot::Receiver<TcpStream>) {
+        let far = match self.reach(call.to()).await {
+            Ok(far) if self.is_waiting(&call) => far,
+            Err(errno) if self.is_waiting(&call) => return self.fail(&call, errno),
+            _ => return,
+        };
+        let accepted = match self.place.admit(&call) {
+            Ok(()) => timeout(PATIENCE, accepted).await.ok().and_then(Result::ok),
+            Err(error) => {
+                warn!(%error, "a connection of the app was lost");
+                None
+            }
+        };
+        self.forget(&call);
+        self.place.settle(&call);
+        if let Some(socket) = accepted {
+            far.relay(socket, Answers::Sent).await;
+        }
+    }
+
+    /// Connects the far end; while no tunnel stands it waits, and so does the app.
+    async fn reach(&self, to: SocketAddr) -> Result<Stream, Errno> {
+        let unreachable = Errno(libc::ENETUNREACH);
+        let tunnel = self.link.tunnel().await.ok_or(unreachable)?;
+        let to = OrigDst(self.place.names().remote(to));
+        let far = tunnel.open(Open::Connect(Protocol::Tcp, to));
+        match far.connected().await {
+            Ok(()) => Ok(far),
+            Err(OpenError::Refused(errno)) => Err(errno),
+            Err(OpenError::Reset) => Err(unreachable),
+        }
+    }
+
+    fn fail(&self, call: &Call, errno: Errno) {
+        debug!(to = %call.to(), errno = errno.0, "connecting failed");
+        self.forget(call);
+        if let Err(error) = self.place.sender.fail(call, errno.0) {
+            warn!(%error, "the app does not hear why it is not connected");
+        }
+    }
+
+    /// Whether nobody else has begun to connect from the same port meanwhile.
+    fn is_waiting(&self, call: &Call) -> bool {
+        let waiting = self.waiting.borrow();
+        let known = waiting.get(&(call.app(), call.to()));
+        known.is_some_and(|known| known.sequence == call.sequence())
+    }
+
+    fn forget(&self, call: &Call) {
+        if self.is_waiting(call) {
+            self.waiting.borrow_mut().remove(&(call.app(), call.to()));
+        }
+    }
 }

@@ -1,9 +1,6 @@
 //! The program that chooses packets in the kernel, and its maps.
 
-use std::{
-    net::IpAddr,
-    os::fd::{AsFd, OwnedFd},
-};
+use std::os::fd::{AsFd, OwnedFd};
 
 use aya::maps::{Array, HashMap, MapError};
 
@@ -11,9 +8,9 @@ use crate::{
     Proto, TargetNet,
     bpf::{BpfError, Object, SOCKET_FILTER, map_error},
     reassembly::{FlowKey, Verdict},
+    sk_lookup::{AddressKey, ConnectionKey},
+    sys::attach_filter,
 };
-
-use super::sys;
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/capture.o"));
 
@@ -32,9 +29,6 @@ pub(super) struct Filter {
     program: OwnedFd,
 }
 
-/// A connection as the program knows it: both addresses, both ports.
-type Flow = [u8; 36];
-
 /// Its state, and the sequence number after its last byte.
 type Known = [u32; 2];
 
@@ -42,9 +36,9 @@ impl Filter {
     /// Loads the program for a target; it lets nothing through yet.
     pub(super) fn load(target: &TargetNet) -> Result<Self, BpfError> {
         let mut object = Object::load(OBJECT)?;
-        let mut map: HashMap<_, [u8; 16], u32> = open("own", object.map("own")?.try_into())?;
+        let mut map: HashMap<_, AddressKey, u32> = open("own", object.map("own")?.try_into())?;
         for address in &target.own {
-            open("own", map.insert(mapped(*address), 1, 0))?;
+            open("own", map.insert(AddressKey::from(*address), 1, 0))?;
         }
         let mut options: Array<_, u32> = open("options", object.map("options")?.try_into())?;
         open("options", options.set(MESH, u32::from(target.mesh), 0))?;
@@ -54,7 +48,7 @@ impl Filter {
 
     /// Has the program decide what a socket receives.
     pub(super) fn attach(&self, socket: impl AsFd) -> Result<(), BpfError> {
-        let attached = sys::attach_filter(socket.as_fd(), self.program.as_fd());
+        let attached = attach_filter(socket.as_fd(), self.program.as_fd());
         attached.map_err(BpfError::Attach)
     }
 
@@ -79,8 +73,8 @@ impl Filter {
             Verdict::Follow(key) => (key, OPENING),
         };
         let map = self.object.map("flows")?;
-        let mut map: HashMap<_, Flow, Known> = open("flows", map.try_into())?;
-        open("flows", map.insert(flow(key), [state, 0], 0))
+        let mut map: HashMap<_, ConnectionKey, Known> = open("flows", map.try_into())?;
+        open("flows", map.insert(ConnectionKey::from(key), [state, 0], 0))
     }
 
     /// The sequence number after the last byte that the program let through, of connections of
@@ -90,29 +84,12 @@ impl Filter {
         keys: impl Iterator<Item = FlowKey>,
     ) -> Result<Vec<(FlowKey, u32)>, BpfError> {
         let map = self.object.map("flows")?;
-        let map: HashMap<_, Flow, Known> = open("flows", map.try_into())?;
-        let end = |key| match map.get(&flow(key), 0) {
+        let map: HashMap<_, ConnectionKey, Known> = open("flows", map.try_into())?;
+        let end = |key| match map.get(&ConnectionKey::from(key), 0) {
             Ok([FOLLOWED, end]) => Some((key, end)),
             _ => None,
         };
         Ok(keys.filter_map(end).collect())
-    }
-}
-
-fn flow(key: FlowKey) -> Flow {
-    let mut flow = [0; 36];
-    let parts = [key.client, key.server].map(|end| (mapped(end.ip()), end.port().to_be_bytes()));
-    for (index, (address, port)) in parts.iter().enumerate() {
-        flow[16 * index..16 * index + 16].copy_from_slice(address);
-        flow[32 + 2 * index..34 + 2 * index].copy_from_slice(port);
-    }
-    flow
-}
-
-fn mapped(address: IpAddr) -> [u8; 16] {
-    match address {
-        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
-        IpAddr::V6(address) => address.octets(),
     }
 }
 

@@ -13,6 +13,7 @@ use socket2::{Domain, SockFilter, Socket, Type};
 use crate::reassembly::{Checksum, Frame, Meta};
 
 use super::sys::{self, BATCH, Received};
+use crate::sys::{LOOPBACK, bind_packets};
 
 /// The receive buffer that is asked for; the kernel doubles it.
 const RECEIVE_BUFFER: usize = 16 << 20;
@@ -31,7 +32,6 @@ const VIRTIO_HEADER: usize = 10;
 
 /// A protocol that nobody speaks over an interface that is not looked at: to receive nothing.
 const NOTHING: u16 = libc::ETH_P_LOOP as u16;
-const LOOPBACK: i32 = 1;
 
 /// A version of IP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,12 +86,12 @@ impl PacketSocket {
             Version::V4 => libc::ETH_P_IP,
             Version::V6 => libc::ETH_P_IPV6,
         };
-        sys::bind(self.socket.as_fd(), ethertype as u16, 0)
+        bind_packets(self.socket.as_fd(), ethertype as u16, 0)
     }
 
     /// Receives nothing any more. What has come already can be read.
     pub(super) fn stop(&self) -> io::Result<()> {
-        sys::bind(self.socket.as_fd(), NOTHING, LOOPBACK)
+        bind_packets(self.socket.as_fd(), NOTHING, LOOPBACK)
     }
 
     /// Packets that found no room or could not be read, since the last call.

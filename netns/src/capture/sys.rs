@@ -8,6 +8,8 @@ use std::{
 
 use bytes::BytesMut;
 
+use crate::sys::{check, set_option};
+
 /// Packets that one call takes at most.
 pub(super) const BATCH: usize = 32;
 
@@ -23,26 +25,9 @@ pub(super) struct Received {
     pub(super) hardware: u16,
 }
 
-/// Lets a packet socket receive what carries this protocol at an interface; 0 is all interfaces.
-pub(super) fn bind(socket: BorrowedFd<'_>, ethertype: u16, interface: c_int) -> io::Result<()> {
-    // SAFETY: sockaddr_ll consists of integers; all zeroes is a value of it.
-    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
-    address.sll_family = libc::AF_PACKET as u16;
-    address.sll_protocol = ethertype.to_be();
-    address.sll_ifindex = interface;
-    let len = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
-    // SAFETY: the kernel reads `len` bytes of `address`, which lives on this stack frame.
-    check(unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), len) })
-}
-
 /// Asks for a `virtio_net_hdr` before every packet.
 pub(super) fn ask_for_virtio_header(socket: BorrowedFd<'_>) -> io::Result<()> {
-    set(socket, libc::SOL_PACKET, PACKET_VNET_HDR, 1)
-}
-
-/// Has a BPF program choose what a socket receives.
-pub(super) fn attach_filter(socket: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
-    set(socket, libc::SOL_SOCKET, libc::SO_ATTACH_BPF, program.as_raw_fd())
+    set_option(socket, libc::SOL_PACKET, PACKET_VNET_HDR, 1)
 }
 
 /// Packets that found no room since the last call.
@@ -108,18 +93,4 @@ pub(super) fn receive<'a>(
         answers[index] = Received { len, hardware: names[index].sll_hatype };
     }
     Ok(&answers[..got])
-}
-
-fn set(socket: BorrowedFd<'_>, level: c_int, option: c_int, value: c_int) -> io::Result<()> {
-    let len = size_of::<c_int>() as libc::socklen_t;
-    let value = (&raw const value).cast();
-    // SAFETY: the kernel reads `len` bytes of `value`, which lives on this stack frame.
-    check(unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, value, len) })
-}
-
-fn check(result: c_int) -> io::Result<()> {
-    match result {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
 }

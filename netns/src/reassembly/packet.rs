@@ -164,6 +164,26 @@ pub(super) fn parse(frame: &[u8], meta: Meta) -> Result<Parsed, Unreadable> {
     }
 }
 
+/// Between whom a SYN opens a connection, its sequence number, and the whole of it with TCP's
+/// checksum, which the kernel leaves out where there is no wire.
+pub(crate) fn syn(frame: &[u8]) -> Option<(FlowKey, u32, Vec<u8>)> {
+    let meta = Meta { checksum: Checksum::Trusted, segment: None, truncated: false };
+    let Ok(Parsed::Tcp(Segment { key, seq, flags, payload })) = parse(frame, meta) else {
+        return None;
+    };
+    if !flags.syn() || flags.ack() {
+        return None;
+    }
+    let start = if key.client.is_ipv4() { usize::from(frame.first()? & 0x0f) * 4 } else { 40 };
+    let mut packet = frame.get(..payload.end)?.to_vec();
+    let tcp = packet.get_mut(start..)?;
+    tcp.get_mut(16..18)?.fill(0);
+    let sum = Sum::default().pseudo_header(key.client.ip(), key.server.ip(), TCP, tcp.len());
+    let sum = !sum.add(tcp).folded();
+    tcp.get_mut(16..18)?.copy_from_slice(&sum.to_be_bytes());
+    Some((key, seq, packet))
+}
+
 /// Reads what an IP packet carries; `range` says where in `frame` it is.
 pub(super) fn parse_transport(
     frame: &[u8],

@@ -5,20 +5,13 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-/// Bytes of an IPv4 header without options.
-pub(super) const V4_HEADER: usize = 20;
-
-/// Bytes of an IPv6 header.
-const V6_HEADER: usize = 40;
+use super::ip::{self, V4_HEADER};
 
 /// Bytes of a UDP header.
 const UDP_HEADER: usize = 8;
 
 /// The protocol number of UDP.
 const UDP: u8 = libc::IPPROTO_UDP as u8;
-
-/// The hop limit, or time to live.
-const HOPS: u8 = 64;
 
 /// The flag of a fragment that others follow.
 const MORE_FRAGMENTS: u16 = 0x2000;
@@ -58,8 +51,7 @@ impl<'a> Packet<'a> {
 
     /// The IP and UDP headers of the whole packet.
     pub(super) fn header(&self) -> Vec<u8> {
-        let mut header = Vec::with_capacity(V6_HEADER + UDP_HEADER);
-        self.ip_header(&mut header, self.length(), 0, 0);
+        let mut header = self.ip_header(self.length());
         header.extend_from_slice(&self.udp);
         header
     }
@@ -76,8 +68,9 @@ impl<'a> Packet<'a> {
         (0..total).step_by(room).map(move |offset| {
             let end = total.min(offset + room);
             let more = if end < total { MORE_FRAGMENTS } else { 0 };
-            let mut fragment = Vec::with_capacity(V4_HEADER + end - offset);
-            self.ip_header(&mut fragment, end - offset, id, (offset / 8) as u16 | more);
+            let mut fragment = self.ip_header(end - offset);
+            fragment[4..6].copy_from_slice(&id.to_be_bytes());
+            fragment[6..8].copy_from_slice(&((offset / 8) as u16 | more).to_be_bytes());
             fragment.extend_from_slice(&body[offset..end]);
             fragment
         })
@@ -88,59 +81,17 @@ impl<'a> Packet<'a> {
         UDP_HEADER + self.payload.len()
     }
 
-    /// Appends an IP header for `length` bytes. The kernel fills in IPv4's checksum, and an id
-    /// where there is none.
-    fn ip_header(&self, to: &mut Vec<u8>, length: usize, id: u16, fragment: u16) {
-        match (self.source, self.destination) {
-            (IpAddr::V4(source), IpAddr::V4(destination)) => {
-                to.extend_from_slice(&[0x45, 0]);
-                to.extend_from_slice(&((V4_HEADER + length) as u16).to_be_bytes());
-                to.extend_from_slice(&id.to_be_bytes());
-                to.extend_from_slice(&fragment.to_be_bytes());
-                to.extend_from_slice(&[HOPS, UDP, 0, 0]);
-                to.extend_from_slice(&source.octets());
-                to.extend_from_slice(&destination.octets());
-            }
-            (source, destination) => {
-                to.extend_from_slice(&[0x60, 0, 0, 0]);
-                to.extend_from_slice(&(length as u16).to_be_bytes());
-                to.extend_from_slice(&[UDP, HOPS]);
-                to.extend(octets(source));
-                to.extend(octets(destination));
-            }
-        }
+    fn ip_header(&self, length: usize) -> Vec<u8> {
+        ip::header(self.source, self.destination, UDP, length)
     }
 
     /// The checksum over pseudo header, UDP header and payload; never 0, which means "none".
     fn checksum(&self) -> u16 {
-        let mut sum = u64::from(UDP) + self.length() as u64;
-        for part in [&octets(self.source), &octets(self.destination), &self.udp[..], self.payload] {
-            sum += sum_words(part);
-        }
-        while sum > 0xffff {
-            sum = (sum & 0xffff) + (sum >> 16);
-        }
-        match !(sum as u16) {
+        match ip::checksum(self.source, self.destination, UDP, &[&self.udp, self.payload]) {
             0 => u16::MAX,
             checksum => checksum,
         }
     }
-}
-
-fn octets(ip: IpAddr) -> Vec<u8> {
-    match ip {
-        IpAddr::V4(ip) => ip.octets().to_vec(),
-        IpAddr::V6(ip) => ip.octets().to_vec(),
-    }
-}
-
-/// The sum of big-endian 16-bit words; an odd last byte counts as the upper half of a word.
-pub(super) fn sum_words(bytes: &[u8]) -> u64 {
-    let mut words = bytes.chunks_exact(2);
-    let whole: u64 =
-        words.by_ref().map(|word| u64::from(u16::from_be_bytes([word[0], word[1]]))).sum();
-    let odd = words.remainder().first().map_or(0, |byte| u64::from(*byte) << 8);
-    whole + odd
 }
 
 #[cfg(test)]
@@ -157,13 +108,9 @@ mod tests {
     fn the_checksum_makes_the_sum_all_ones() {
         for payload in [&b"even"[..], b"odd", b""] {
             let packet = packet(payload);
-            let mut sum = u64::from(UDP) + packet.length() as u64;
-            for part in
-                [&octets(packet.source), &octets(packet.destination), &packet.udp[..], payload]
-            {
-                sum += sum_words(part);
-            }
-            assert_eq!(sum % 0xffff, 0, "{payload:?}");
+            let parts = [&packet.udp[..], payload];
+            let sum = ip::checksum(packet.source, packet.destination, UDP, &parts);
+            assert_eq!(sum, 0, "{payload:?}");
         }
     }
 

@@ -1,38 +1,54 @@
-//! What a host says of a datagram that came to nobody: ICMP, RFC 792.
+//! What a host says of a packet that came to nobody: ICMP, RFC 792 and RFC 4443.
 
-use std::net::SocketAddr;
+use std::net::IpAddr;
 
-use super::datagram::{Packet, V4_HEADER, sum_words};
+use super::ip::{self, V6_HEADER};
 
-/// The protocol number of ICMP.
+/// The protocol numbers of ICMP.
 const ICMP: u8 = libc::IPPROTO_ICMP as u8;
-const DESTINATION_UNREACHABLE: u8 = 3;
-const HEADER: usize = 8;
+const ICMP6: u8 = libc::IPPROTO_ICMPV6 as u8;
+const UNREACHABLE: u8 = 3;
+const UNREACHABLE6: u8 = 1;
+/// What of a transport's header must be quoted: ports, and TCP's sequence number.
+const QUOTED: usize = 8;
 
-/// The whole packet that says to `app` why its datagrams to `peer` arrive nowhere; none where it is
-/// not IPv4, or that is no such reason (icmp_err_convert of the kernel's icmp.c). It comes from the
-/// app's own address: no rule lets ICMP in from elsewhere, and what counts is the datagram in it.
-pub(super) fn unreachable(peer: SocketAddr, app: SocketAddr, errno: i32) -> Option<Vec<u8>> {
-    let code = match errno {
+/// The whole packet that says to `app` why what it has sent, `packet`, arrives nowhere; none where
+/// that is no such reason. It comes from the app's own address: no rule lets ICMP in from elsewhere,
+/// and what counts is the packet in it.
+pub(super) fn unreachable(app: IpAddr, packet: &[u8], errno: i32) -> Option<Vec<u8>> {
+    let (kind, protocol, code, header) = match app {
+        IpAddr::V4(_) => (UNREACHABLE, ICMP, code(errno)?, usize::from(packet.first()? & 15) * 4),
+        IpAddr::V6(_) => (UNREACHABLE6, ICMP6, code6(errno)?, V6_HEADER),
+    };
+    let quoted = packet.get(..header + QUOTED)?;
+    let mut icmp = [&[kind, code, 0, 0, 0, 0, 0, 0], quoted].concat();
+    let sum = match app {
+        IpAddr::V4(_) => !ip::folded(ip::sum_words(&icmp)),
+        IpAddr::V6(_) => ip::checksum(app, app, protocol, &[&icmp]),
+    };
+    icmp[2..4].copy_from_slice(&sum.to_be_bytes());
+    let mut whole = ip::header(app, app, protocol, icmp.len());
+    whole.extend(icmp);
+    Some(whole)
+}
+
+/// The reverse of icmp_err_convert in the kernel's icmp.c.
+fn code(errno: i32) -> Option<u8> {
+    Some(match errno {
         libc::ENETUNREACH => 0,
         libc::EHOSTUNREACH => 1,
         libc::ECONNREFUSED => 3,
         _ => return None,
-    };
-    if !app.is_ipv4() {
-        return None;
-    }
-    let datagram = Packet::new(app, peer, b"")?.ok()?.header();
-    let mut packet = Packet::new(app, app, b"")?.ok()?.header();
-    packet.truncate(V4_HEADER);
-    let length = u16::try_from(V4_HEADER + HEADER + datagram.len()).ok()?;
-    packet[2..4].copy_from_slice(&length.to_be_bytes());
-    packet[9] = ICMP;
-    let mut icmp = vec![DESTINATION_UNREACHABLE, code, 0, 0, 0, 0, 0, 0];
-    icmp.extend(datagram);
-    let sum = sum_words(&icmp);
-    let folded = (sum & 0xffff) + (sum >> 16);
-    icmp[2..4].copy_from_slice(&(!(folded + (folded >> 16)) as u16).to_be_bytes());
-    packet.extend(icmp);
-    Some(packet)
+    })
+}
+
+/// The reverse of tab_unreach in the kernel's icmp.c of IPv6.
+fn code6(errno: i32) -> Option<u8> {
+    Some(match errno {
+        libc::ENETUNREACH => 0,
+        libc::EACCES => 1,
+        libc::EHOSTUNREACH => 3,
+        libc::ECONNREFUSED => 4,
+        _ => return None,
+    })
 }

@@ -11,7 +11,7 @@ use mirrord_netns::{
     Plan, Plane,
     plane::PlaneError,
     privileges::{Capability, keep_only},
-    spoof::{UdpSender, connect_as},
+    spoof::{PacketSender, connect_as},
 };
 
 use crate::support::*;
@@ -23,10 +23,10 @@ fn moved() -> Plan {
     Plan { identity: vec![address(MOVED)], ..plan() }
 }
 
-fn comes_from(plane: &Plane, source: &str) {
-    let app = connect(socket(BEYOND, 80)).unwrap();
+fn comes_from(plane: &mut Plane, source: &str) {
+    let (app, ours) = steered(plane, socket(BEYOND, 80));
     assert_eq!(app.local_addr().unwrap().ip(), address(source));
-    talk(&app, &accept(&plane.tcp()[0]));
+    talk(&app, &ours);
     let app = udp(socket("0.0.0.0", 0));
     app.send_to(b"question", socket(BEYOND, 53)).unwrap();
     let (datagram, _) = receive(&plane.udp()[0]);
@@ -59,12 +59,11 @@ fn a_changed_plane_looks_like_one_that_was_applied_so() {
 fn new_connections_come_from_the_new_address_and_the_old_one_is_any_other() {
     in_sidecar(|_| {
         let mut plane = apply(&plan());
-        comes_from(&plane, TARGET);
+        comes_from(&mut plane, TARGET);
         plane.change(&moved()).unwrap();
-        comes_from(&plane, MOVED);
+        comes_from(&mut plane, MOVED);
         let wildcard = TcpListener::bind("0.0.0.0:8080").unwrap();
-        let app = connect(socket(TARGET, 8080)).unwrap();
-        let ours = accept(&plane.tcp()[0]);
+        let (app, ours) = steered(&mut plane, socket(TARGET, 8080));
         assert_eq!(ours.local_addr().unwrap(), socket(TARGET, 8080));
         talk(&app, &ours);
         let client = connect_as(socket("203.0.113.9", 40_000), socket(MOVED, 8080)).unwrap();
@@ -96,7 +95,7 @@ fn connections_that_do_not_use_the_old_address_survive() {
         for (one, other) in [&peer, &local, &client] {
             talk(one, other);
         }
-        comes_from(&plane, MOVED);
+        comes_from(&mut plane, MOVED);
     });
 }
 
@@ -104,11 +103,10 @@ fn connections_that_do_not_use_the_old_address_survive() {
 fn a_connection_over_an_address_that_stays_survives_another_first_address() {
     in_sidecar(|_| {
         let mut plane = apply(&plan());
-        let app = connect(socket(BEYOND, 80)).unwrap();
-        let ours = accept(&plane.tcp()[0]);
+        let (app, ours) = steered(&mut plane, socket(BEYOND, 80));
         plane.change(&Plan { identity: vec![address(MOVED), address(TARGET)], ..plan() }).unwrap();
         talk(&app, &ours);
-        comes_from(&plane, MOVED);
+        comes_from(&mut plane, MOVED);
     });
 }
 
@@ -127,6 +125,11 @@ fn no_connection_is_lost_while_the_address_changes() {
         while !app.is_finished() {
             other.identity.reverse();
             plane.change(&other).unwrap();
+            while let Ok(call) = plane.calls().unwrap().next() {
+                admit(&mut plane, &call);
+                // What is admitted is answered by the kernel at once.
+                plane.settle(&call).unwrap();
+            }
             while listener.accept().is_ok() {}
         }
         app.join().unwrap().unwrap();
@@ -139,8 +142,8 @@ fn loopback_name_servers_come_and_go() {
         let mut plane = apply(&plan());
         let with = Plan { loopback_nameservers: vec![address("127.0.0.53")], ..plan() };
         plane.change(&with).unwrap();
-        let app = connect(socket("127.0.0.53", 53)).unwrap();
-        talk(&app, &accept(&plane.tcp()[0]));
+        let (app, ours) = steered(&mut plane, socket("127.0.0.53", 53));
+        talk(&app, &ours);
         plane.change(&plan()).unwrap();
         let error = connect(socket("127.0.0.53", 53)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
@@ -167,7 +170,7 @@ fn a_change_that_cannot_be_leaves_everything_as_it_was() {
         assert_eq!(state(), foreign, "somebody else's route stays");
         ip("route del local default dev lo table 28018 metric 9");
         assert_eq!(state(), before);
-        comes_from(&plane, TARGET);
+        comes_from(&mut plane, TARGET);
     });
 }
 
@@ -180,9 +183,9 @@ fn a_change_without_the_right_to_it_is_refused_and_undone() {
         let error = plane.change(&moved()).unwrap_err();
         assert!(matches!(error, PlaneError::Change(_)), "{error:?}");
         assert_eq!(state(), before);
-        comes_from(&plane, TARGET);
-        let app = connect(socket(MOVED, 80)).unwrap();
-        talk(&app, &accept(&plane.tcp()[0]));
+        comes_from(&mut plane, TARGET);
+        let (app, ours) = steered(&mut plane, socket(MOVED, 80));
+        talk(&app, &ours);
     });
 }
 
@@ -190,13 +193,13 @@ fn a_change_without_the_right_to_it_is_refused_and_undone() {
 fn net_admin_is_enough_to_change_unless_the_kernel_says_otherwise() {
     in_sidecar(|_| {
         let mut plane = apply(&plan());
-        let mut keep = vec![Capability::NetAdmin];
+        let mut keep = vec![Capability::NetAdmin, Capability::NetRaw];
         if plane.changes_need_bpf() {
             keep.push(Capability::Bpf);
         }
         keep_only(&keep).unwrap();
         plane.change(&moved()).unwrap();
-        comes_from(&plane, MOVED);
+        comes_from(&mut plane, MOVED);
     });
 }
 
@@ -220,7 +223,7 @@ fn a_client_that_a_mesh_stands_for_reaches_the_app() {
             }
         }
         let app = udp(socket(TARGET, 5353));
-        let sender = UdpSender::open(mirrord_netns::MARK_TO_APP).unwrap();
+        let sender = PacketSender::open(mirrord_netns::MARK_TO_APP).unwrap();
         sender.send(socket("127.0.0.6", 9), socket(TARGET, 5353), b"hello").unwrap();
         assert_eq!(app.recv_from(&mut [0; 8]).unwrap(), (5, socket("127.0.0.6", 9)));
     });

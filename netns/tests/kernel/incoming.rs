@@ -9,7 +9,7 @@ use std::{
 use mirrord_netns::{
     MARK_DIRECT, MARK_TO_APP,
     privileges::{Capability, keep_only, marks_need_net_admin},
-    spoof::{UdpSender, connect_as},
+    spoof::{PacketSender, connect_as},
 };
 use socket2::Socket;
 
@@ -107,21 +107,24 @@ fn a_port_that_nobody_listens_on_refuses_at_once() {
 #[test]
 fn once_the_plane_stands_only_net_raw_is_needed() {
     in_sidecar(|_| {
-        let plane = apply(&plan());
+        let mut plane = apply(&plan());
         if marks_need_net_admin() {
             eprintln!("SKIPPED: this kernel is older than 5.17");
             return;
         }
-        keep_only(&[Capability::NetRaw]).unwrap();
+        let mut keep = vec![Capability::NetRaw];
+        if plane.changes_need_bpf() {
+            keep.push(Capability::Bpf);
+        }
+        keep_only(&keep).unwrap();
         let app = TcpListener::bind("0.0.0.0:8080").unwrap();
         let proxy = connect_as(socket(CLIENTS[0], 40_000), socket(TARGET, 8080)).unwrap();
         talk(&connected(proxy), &accept(&app));
         let receiver = udp(socket(TARGET, 8080));
-        let sender = UdpSender::open(MARK_TO_APP).unwrap();
+        let sender = PacketSender::open(MARK_TO_APP).unwrap();
         sender.send(socket(CLIENTS[0], 1), socket(TARGET, 8080), b"hello").unwrap();
         assert_eq!(receiver.recv(&mut [0; 64]).unwrap(), 5);
-        let _app = connect(socket(BEYOND, 80)).unwrap();
-        accept(&plane.tcp()[0]);
+        steered(&mut plane, socket(BEYOND, 80));
     });
 }
 
@@ -137,7 +140,7 @@ fn published_ports_and_peers_still_reach_the_app() {
         let _plane = apply(&plan());
         let app = TcpListener::bind("0.0.0.0:8080").unwrap();
         let app_udp = udp(socket("0.0.0.0", 5353));
-        let direct = UdpSender::open(MARK_DIRECT).unwrap();
+        let direct = PacketSender::open(MARK_DIRECT).unwrap();
         for from in [GATEWAY, BEYOND] {
             let client = outside.run(move || {
                 let socket =

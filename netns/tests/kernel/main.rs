@@ -3,6 +3,7 @@
 //! They need root: without it they fail where `CI=true`, and are skipped loudly elsewhere.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod calls;
 mod container;
 mod enter;
 mod identity;

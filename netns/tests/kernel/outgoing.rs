@@ -10,7 +10,7 @@ use crate::support::*;
 #[test]
 fn tcp_to_any_address_and_port_arrives_with_its_destination_and_the_targets_address() {
     in_sidecar(|_| {
-        let plane = apply(&plan());
+        let mut plane = apply(&plan());
         let wildcard = TcpListener::bind("0.0.0.0:8080").unwrap();
         let places = [
             ("93.184.216.34", 80),
@@ -20,8 +20,7 @@ fn tcp_to_any_address_and_port_arrives_with_its_destination_and_the_targets_addr
             (BEYOND, 8080),
         ];
         for (ip, port) in places {
-            let app = connect(socket(ip, port)).unwrap();
-            let ours = accept(&plane.tcp()[0]);
+            let (app, ours) = steered(&mut plane, socket(ip, port));
             assert_eq!(ours.local_addr().unwrap(), socket(ip, port));
             assert_eq!(ours.peer_addr().unwrap(), app.local_addr().unwrap());
             assert_eq!(app.local_addr().unwrap().ip(), address(TARGET));
@@ -36,9 +35,8 @@ fn ipv6_is_steered_when_the_target_has_an_ipv6_address() {
     in_sidecar(|_| {
         let mut plan = plan();
         plan.identity.push(address("fd00:1::5"));
-        let plane = apply(&plan);
-        let app = connect(socket("2001:db8::7", 443)).unwrap();
-        let ours = accept(&plane.tcp()[1]);
+        let mut plane = apply(&plan);
+        let (app, ours) = steered(&mut plane, socket("2001:db8::7", 443));
         assert_eq!(ours.local_addr().unwrap(), socket("2001:db8::7", 443));
         assert_eq!(ours.peer_addr().unwrap().ip(), address("fd00:1::5"));
         talk(&app, &ours);
@@ -47,7 +45,7 @@ fn ipv6_is_steered_when_the_target_has_an_ipv6_address() {
         let (datagram, payload) = receive(&plane.udp()[1]);
         assert_eq!((datagram.to, &payload[..]), (socket("2001:db8::53", 53), &b"question"[..]));
         assert_eq!(datagram.from.ip(), address("fd00:1::5"));
-        let sender = mirrord_netns::spoof::UdpSender::open(0).unwrap();
+        let sender = mirrord_netns::spoof::PacketSender::open(0).unwrap();
         sender.send(datagram.to, datagram.from, b"answer").unwrap();
         let mut buffer = [0; 64];
         assert_eq!(app.recv_from(&mut buffer).unwrap(), (6, socket("2001:db8::53", 53)));
@@ -57,11 +55,11 @@ fn ipv6_is_steered_when_the_target_has_an_ipv6_address() {
 #[test]
 fn the_app_may_bind_to_the_targets_address() {
     in_sidecar(|_| {
-        let plane = apply(&plan());
+        let mut plane = apply(&plan());
         let app = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         app.bind(&socket(TARGET, 4444).into()).unwrap();
-        app.connect(&socket(BEYOND, 80).into()).unwrap();
-        assert_eq!(accept(&plane.tcp()[0]).peer_addr().unwrap(), socket(TARGET, 4444));
+        let (_app, ours) = steered_from(&mut plane, app, socket(BEYOND, 80));
+        assert_eq!(ours.peer_addr().unwrap(), socket(TARGET, 4444));
     });
 }
 
@@ -74,16 +72,17 @@ fn connected_subnets_stay_direct() {
         let peer = accept(&listener);
         assert_eq!(peer.peer_addr().unwrap().ip(), address(OWN));
         talk(&app, &peer);
-        assert_eq!(plane.tcp()[0].accept().unwrap_err().kind(), ErrorKind::WouldBlock);
+        let calls = plane.calls().unwrap();
+        assert_eq!(calls.next().unwrap_err().kind(), ErrorKind::WouldBlock);
     });
 }
 
 #[test]
 fn a_subnet_that_the_target_is_connected_to_as_well_is_reached_through_the_target() {
     in_sidecar(|_| {
-        let plane = apply(&Plan { identity_subnets: vec![subnet("172.30.0.128", 16)], ..plan() });
-        let app = connect(socket(GATEWAY, 7000)).unwrap();
-        let ours = accept(&plane.tcp()[0]);
+        let mut plane =
+            apply(&Plan { identity_subnets: vec![subnet("172.30.0.128", 16)], ..plan() });
+        let (app, ours) = steered(&mut plane, socket(GATEWAY, 7000));
         assert_eq!(ours.local_addr().unwrap(), socket(GATEWAY, 7000));
         assert_eq!(app.local_addr().unwrap().ip(), address(TARGET));
         talk(&app, &ours);
@@ -108,7 +107,7 @@ fn a_socket_with_the_direct_mark_leaves_directly() {
 fn a_protocol_that_is_not_steered_goes_out_directly() {
     in_sidecar(|outside| {
         let plane = apply(&Plan { steer_tcp: false, ..plan() });
-        assert!(plane.tcp().is_empty());
+        assert!(plane.tcp().is_empty() && plane.calls().is_none());
         let listener = outside.run(|| TcpListener::bind((BEYOND, 7002)).unwrap());
         let app = connect(socket(BEYOND, 7002)).unwrap();
         assert_eq!(accept(&listener).peer_addr().unwrap().ip(), address(OWN));
@@ -126,7 +125,7 @@ fn the_listeners_cannot_be_reached_by_their_own_address() {
         }
         let found = Scanner::open().unwrap().scan().unwrap();
         let own = plane.own_sockets();
-        assert_eq!(found.iter().filter(|socket| own.contains(&socket.cookie)).count(), 4);
+        assert_eq!(found.iter().filter(|socket| own.contains(&socket.cookie)).count(), 6);
         assert!(found.iter().all(|socket| own.contains(&socket.cookie)));
     });
 }
@@ -149,10 +148,10 @@ fn loopback_and_the_namespaces_own_addresses_are_left_alone() {
 fn a_loopback_name_server_is_steered_but_not_for_the_proxy() {
     in_sidecar(|_| {
         let servers = ["127.0.0.53", "127.0.0.11"];
-        let plane = apply(&Plan { loopback_nameservers: servers.map(address).to_vec(), ..plan() });
+        let mut plane =
+            apply(&Plan { loopback_nameservers: servers.map(address).to_vec(), ..plan() });
         for server in servers {
-            let app = connect(socket(server, 53)).unwrap();
-            let ours = accept(&plane.tcp()[0]);
+            let (app, ours) = steered(&mut plane, socket(server, 53));
             assert_eq!(ours.local_addr().unwrap(), socket(server, 53));
             talk(&app, &ours);
         }

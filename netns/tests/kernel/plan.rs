@@ -24,10 +24,9 @@ fn a_second_application_changes_nothing() {
     in_sidecar(|_| {
         drop(apply(&full()));
         let first = state();
-        let plane = apply(&full());
+        let mut plane = apply(&full());
         assert_eq!(state(), first);
-        connect(socket(BEYOND, 80)).unwrap();
-        accept(&plane.tcp()[0]);
+        steered(&mut plane, socket(BEYOND, 80));
     });
 }
 
@@ -38,11 +37,10 @@ fn a_killed_predecessors_other_plan_is_replaced() {
         let expected = state();
         drop(apply(&Plan { identity: vec![address("10.1.1.1"), address("fd00::9")], ..full() }));
         assert_ne!(state(), expected);
-        let plane = apply(&plan());
+        let mut plane = apply(&plan());
         assert_eq!(state(), expected);
-        let app = connect(socket(BEYOND, 80)).unwrap();
+        let (app, _ours) = steered(&mut plane, socket(BEYOND, 80));
         assert_eq!(app.local_addr().unwrap().ip(), address(TARGET));
-        accept(&plane.tcp()[0]);
     });
 }
 
@@ -105,7 +103,10 @@ fn a_connection_begun_while_no_proxy_lives_waits_for_the_next_one() {
         let wildcard = TcpListener::bind("0.0.0.0:80").unwrap();
         let app = Socket::new(Domain::IPV4, Type::STREAM.nonblocking(), None).unwrap();
         app.connect(&socket(BEYOND, 80).into()).unwrap_err();
-        let plane = apply(&plan());
+        let mut plane = apply(&plan());
+        // The app's kernel sends the SYN again.
+        let call = call(&plane);
+        admit(&mut plane, &call);
         let ours = accept(&plane.tcp()[0]);
         assert_eq!(ours.local_addr().unwrap(), socket(BEYOND, 80));
         wildcard.set_nonblocking(true).unwrap();

@@ -11,7 +11,7 @@ use std::{
 use mirrord_netns::{
     Proto, Steal, TargetNet,
     privileges::{Capability, keep_only},
-    spoof::UdpSender,
+    spoof::PacketSender,
 };
 
 use crate::support::*;
@@ -124,7 +124,7 @@ fn datagrams_are_taken_and_answered_from_the_targets_port() {
         let (datagram, payload) = receive(&steal.udp()[0]);
         assert_eq!((datagram.from, datagram.to), (client.local_addr().unwrap(), socket(OWN, 5353)));
         assert_eq!(payload, b"question");
-        UdpSender::open(0).unwrap().send(datagram.to, datagram.from, b"answer").unwrap();
+        PacketSender::open(0).unwrap().send(datagram.to, datagram.from, b"answer").unwrap();
         let mut buffer = [0; 64];
         assert_eq!(client.recv_from(&mut buffer).unwrap(), (6, socket(OWN, 5353)));
         drop(steal);

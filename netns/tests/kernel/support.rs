@@ -12,14 +12,17 @@ use std::{
 };
 
 use mirrord_netns::{
-    Datagram, Plan, Plane, SIDECAR_SYSCTLS, SteeredUdp, Subnet,
+    Datagram, MARK_TO_APP, Plan, Plane, SIDECAR_SYSCTLS, SteeredUdp, Subnet,
+    calls::Call,
     plane::PlaneError,
     privileges::{Capability, has},
+    spoof::PacketSender,
 };
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sched::{CloneFlags, unshare},
 };
+use socket2::{Domain, Socket, Type};
 
 /// The target's address.
 pub const TARGET: &str = "10.244.1.5";
@@ -161,6 +164,55 @@ pub fn accept(listener: &TcpListener) -> TcpStream {
     stream.set_nonblocking(false).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
     stream
+}
+
+/// How the app's next connection begins.
+pub fn call(plane: &Plane) -> Call {
+    let calls = plane.calls().expect("TCP is steered");
+    assert!(wait(calls), "nobody connected");
+    calls.next().unwrap()
+}
+
+/// Has a connection of the app's end as if the far side had answered.
+pub fn admit(plane: &mut Plane, call: &Call) {
+    plane.admit(call).unwrap();
+    PacketSender::open(MARK_TO_APP).unwrap().repeat(call).unwrap();
+}
+
+/// Connects to where the plane answers: the app's end and ours.
+pub fn steered(plane: &mut Plane, to: SocketAddr) -> (TcpStream, TcpStream) {
+    let app = Socket::new(Domain::for_address(to), Type::STREAM, None).unwrap();
+    steered_from(plane, app, to)
+}
+
+/// The same from a socket of the app's.
+pub fn steered_from(plane: &mut Plane, app: Socket, to: SocketAddr) -> (TcpStream, TcpStream) {
+    let app = calling(app, to);
+    let call = call(plane);
+    assert_eq!(call.to(), to);
+    admit(plane, &call);
+    let index = usize::from(to.is_ipv6());
+    let ours = accept(&plane.tcp()[index]);
+    plane.settle(&call).unwrap();
+    assert_eq!(outcome(&app), None);
+    app.set_nonblocking(false).unwrap();
+    app.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    (app.into(), ours)
+}
+
+/// Begins to connect.
+pub fn calling(app: Socket, to: SocketAddr) -> Socket {
+    app.set_nonblocking(true).unwrap();
+    let begun = app.connect(&to.into()).unwrap_err();
+    assert_eq!(begun.raw_os_error(), Some(libc::EINPROGRESS));
+    app
+}
+
+/// What became of a connection that was begun: an error number if it failed.
+pub fn outcome(app: &Socket) -> Option<i32> {
+    let mut fds = [PollFd::new(app.as_fd(), PollFlags::POLLOUT)];
+    assert!(poll(&mut fds, PollTimeout::from(5000_u16)).unwrap() > 0, "it still waits");
+    app.take_error().unwrap().and_then(|error| error.raw_os_error())
 }
 
 /// Receives one steered datagram.

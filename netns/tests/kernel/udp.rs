@@ -1,6 +1,6 @@
 //! Datagrams, both ways.
 
-use mirrord_netns::{MARK_DIRECT, MARK_TO_APP, spoof::UdpSender};
+use mirrord_netns::{MARK_DIRECT, MARK_TO_APP, spoof::PacketSender};
 
 use crate::support::*;
 
@@ -8,7 +8,7 @@ use crate::support::*;
 fn a_question_to_anywhere_arrives_and_its_answer_comes_back() {
     in_sidecar(|_| {
         let plane = apply(&plan());
-        let sender = UdpSender::open(MARK_TO_APP).unwrap();
+        let sender = PacketSender::open(MARK_TO_APP).unwrap();
         let server = socket("8.8.8.8", 53);
         let mut buffer = [0; 64];
         let app = udp(socket("0.0.0.0", 0));
@@ -33,7 +33,7 @@ fn a_question_to_anywhere_arrives_and_its_answer_comes_back() {
 fn a_connected_app_hears_that_nobody_is_there() {
     in_sidecar(|_| {
         let plane = apply(&plan());
-        let sender = UdpSender::open(MARK_TO_APP).unwrap();
+        let sender = PacketSender::open(MARK_TO_APP).unwrap();
         let server = socket("8.8.8.8", 53);
         let app = udp(socket("0.0.0.0", 0));
         app.connect(server).unwrap();
@@ -51,7 +51,7 @@ fn a_connected_app_hears_that_nobody_is_there() {
 fn an_app_that_holds_a_port_on_every_address_talks_to_that_port_elsewhere() {
     in_sidecar(|_| {
         let plane = apply(&plan());
-        let sender = UdpSender::open(MARK_TO_APP).unwrap();
+        let sender = PacketSender::open(MARK_TO_APP).unwrap();
         let app = udp(socket("0.0.0.0", 5000));
         let peer = socket("192.0.2.8", 5000);
         app.send_to(b"hello", peer).unwrap();
@@ -67,7 +67,7 @@ fn an_app_that_holds_a_port_on_every_address_talks_to_that_port_elsewhere() {
 fn a_clients_datagram_reaches_the_app_and_the_reply_is_steered() {
     in_sidecar(|_| {
         let plane = apply(&plan());
-        let sender = UdpSender::open(MARK_TO_APP).unwrap();
+        let sender = PacketSender::open(MARK_TO_APP).unwrap();
         for bound in ["0.0.0.0", TARGET] {
             let app = udp(socket(bound, 6000));
             let client = socket("203.0.113.9", 33_333);
@@ -95,7 +95,7 @@ fn the_proxy_can_answer_directly_from_our_own_address() {
         app.send_to(b"answer", peer).unwrap();
         let (datagram, payload) = receive(&plane.udp()[0]);
         assert_eq!(datagram.from, socket(TARGET, 5353));
-        let sender = UdpSender::open(MARK_DIRECT).unwrap();
+        let sender = PacketSender::open(MARK_DIRECT).unwrap();
         sender.send(socket(OWN, 5353), datagram.to, &payload).unwrap();
         let answer = client.recv_from(&mut buffer).unwrap();
         assert_eq!(answer, (6, socket(OWN, 5353)));
@@ -106,7 +106,7 @@ fn the_proxy_can_answer_directly_from_our_own_address() {
 fn the_largest_datagram_passes_both_ways() {
     in_sidecar(|_| {
         let plane = apply(&plan());
-        let sender = UdpSender::open(MARK_TO_APP).unwrap();
+        let sender = PacketSender::open(MARK_TO_APP).unwrap();
         let app = udp(socket("0.0.0.0", 7000));
         let payload: Vec<u8> = (0..65_507).map(|number| number as u8).collect();
         app.send_to(&payload, socket(BEYOND, 9)).unwrap();
@@ -124,7 +124,7 @@ fn what_exceeds_the_devices_mtu_leaves_in_fragments() {
     isolated(|| {
         let outside = link();
         let receiver = outside.run(|| udp(socket(GATEWAY, 8000)));
-        let sender = UdpSender::open(0).unwrap();
+        let sender = PacketSender::open(0).unwrap();
         let payload: Vec<u8> = (0..20_001).map(|number| number as u8).collect();
         for _ in 0..3 {
             sender.send(socket(OWN, 1234), socket(GATEWAY, 8000), &payload).unwrap();

@@ -8,21 +8,24 @@ use std::rc::{Rc, Weak};
 
 use anyhow::Context;
 use mirrord_netns::addresses::addresses;
+use mirrord_netns::calls::Call;
 use mirrord_netns::listeners::Scanner;
 use mirrord_netns::plane::DOCKER_DNS;
 use mirrord_netns::privileges::{Capability, has, keep_only, marks_need_net_admin};
-use mirrord_netns::spoof::UdpSender;
+use mirrord_netns::spoof::PacketSender;
 use mirrord_netns::{Datagram, MARK_DIRECT, MARK_TO_APP, Plan, Plane, Subnet};
 use mirrord_protocol::control::{Agents, ProxyConfig};
 use mirrord_protocol::frame::Description;
 use mirrord_tunnel::datagrams::Readiness;
 use tokio::task::JoinSet;
+use tracing::warn;
 
 use super::Files;
 use crate::datagrams::Datagrams;
 use crate::link::Link;
 use crate::names::{Names, nameservers};
-use crate::{outgoing, ports};
+use crate::outgoing::Outgoing;
+use crate::ports;
 
 /// What stands once the namespace is the targets'.
 pub(crate) struct Netns {
@@ -32,9 +35,9 @@ pub(crate) struct Netns {
     names: RefCell<Rc<Names>>,
     files: RefCell<Files>,
     /// To the app, as whoever sent it.
-    pub(crate) sender: UdpSender,
+    pub(crate) sender: PacketSender,
     /// To the clients of published ports.
-    pub(crate) direct: UdpSender,
+    pub(crate) direct: PacketSender,
     /// This namespace's own addresses, those of loopback left out.
     pub(crate) own: Vec<IpAddr>,
 }
@@ -66,8 +69,8 @@ impl Netns {
         let mut plane = plan.apply().await.context("steering the app's traffic")?;
         let files = Files::of(config, targets);
         files.write(None)?;
-        let sender = UdpSender::open(MARK_TO_APP).context("opening a raw socket")?;
-        let direct = UdpSender::open(MARK_DIRECT).context("opening a raw socket")?;
+        let sender = PacketSender::open(MARK_TO_APP).context("opening a raw socket")?;
+        let direct = PacketSender::open(MARK_DIRECT).context("opening a raw socket")?;
         give_up_capabilities(config.agents, &mut plane)?;
         let place = Self {
             plane: plane.into(),
@@ -87,9 +90,13 @@ impl Netns {
         scanner: Scanner,
         tasks: &mut JoinSet<anyhow::Error>,
     ) -> anyhow::Result<()> {
+        let outgoing = Outgoing::new(link.clone(), self.clone());
         for listener in self.listeners()? {
             let listener = tokio::net::TcpListener::from_std(listener)?;
-            tasks.spawn_local(outgoing::accept(link.clone(), self.clone(), listener));
+            tasks.spawn_local(outgoing.clone().accept(listener));
+        }
+        if let Some(calls) = self.plane.borrow().calls() {
+            tasks.spawn_local(outgoing.hear(Readiness::of(calls)?));
         }
         let datagrams = Datagrams::new(link.clone(), self.clone());
         let reception: Weak<Datagrams> = Rc::downgrade(&datagrams);
@@ -130,6 +137,24 @@ impl Netns {
     /// The sockets that take the app's connections.
     pub(crate) fn listeners(&self) -> io::Result<Vec<TcpListener>> {
         self.plane.borrow().tcp().iter().map(TcpListener::try_clone).collect()
+    }
+
+    /// The app's next connection, as it begins.
+    pub(crate) fn next_call(&self) -> io::Result<Call> {
+        self.plane.borrow().calls().ok_or(io::ErrorKind::Unsupported)?.next()
+    }
+
+    /// Lets the app be connected: the far side is.
+    pub(crate) fn admit(&self, call: &Call) -> anyhow::Result<()> {
+        self.plane.borrow_mut().admit(call)?;
+        Ok(self.sender.repeat(call)?)
+    }
+
+    /// It is, or has given up.
+    pub(crate) fn settle(&self, call: &Call) {
+        if let Err(error) = self.plane.borrow_mut().settle(call) {
+            warn!(%error, "a connection of the app stays admitted");
+        }
     }
 
     /// What tells that the app has sent datagrams; one for each socket, in their order.
@@ -178,7 +203,7 @@ fn give_up_capabilities(agents: Agents, plane: &mut Plane) -> anyhow::Result<()>
     if moves || marks_need_net_admin() {
         keep.push(Capability::NetAdmin);
     }
-    if moves && plane.changes_need_bpf() {
+    if (moves || plane.calls().is_some()) && plane.changes_need_bpf() {
         let knows_bpf = has(Capability::Bpf);
         keep.push(if knows_bpf { Capability::Bpf } else { Capability::SysAdmin });
     }
