@@ -13,6 +13,7 @@ use crate::list::ListArgs;
 use crate::session::plane::PlaneArg;
 use crate::sessions::{StatusArgs, StopArgs};
 use crate::settings::ENVIRONMENT;
+use crate::stand::UpArgs;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -93,6 +94,14 @@ pub enum Command {
         /// The command and its own words.
         #[arg(trailing_var_arg = true, required = true, value_name = "CMD …")]
         words: Vec<OsString>,
+    },
+    /// Stand in the target's place for a container that somebody else starts, an editor's for
+    /// example: up [OPTIONS] NAME, then docker run --network container:NAME …
+    Up(UpArgs),
+    /// End what up has brought up
+    Down {
+        /// The network's name.
+        name: String,
     },
     /// List what can be a target, Docker containers included
     Ls(ListArgs),

@@ -9,7 +9,7 @@
 //! ```
 
 mod call;
-mod found;
+pub mod found;
 mod line;
 mod messages;
 mod network;

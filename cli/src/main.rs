@@ -29,6 +29,7 @@ mod progress;
 mod session;
 mod sessions;
 mod settings;
+mod stand;
 mod target;
 
 use std::ffi::OsString;
@@ -49,6 +50,7 @@ use crate::plugin::Call;
 use crate::progress::Progress;
 use crate::sessions::{StatusArgs, StopArgs};
 use crate::settings::{Settings, Voice};
+use crate::stand::UpArgs;
 
 fn main() -> ExitCode {
     let words: Vec<OsString> = std::env::args_os().collect();
@@ -85,6 +87,8 @@ fn obey(words: &[OsString], globals: Option<Vec<OsString>>) -> ExitCode {
         Command::Nerdctl { .. } => fail(&mut Progress::new(Voice::of(&cli.options)), &nerdctl()),
         Command::Run { words } => run_of_docker(&cli.options, globals, &words),
         Command::Container { options, words } => container(&cli.options, &options, &words),
+        Command::Up(args) => up(&args.options.clone().over(&cli.options), &args),
+        Command::Down { name } => down(&cli.options, &name),
         Command::Ls(args) => ls(&cli.options, &args),
         Command::Status(args) => status(&cli.options, &args),
         Command::Stop(args) => stop(&cli.options, &args),
@@ -198,6 +202,23 @@ fn exec(options: &Options, words: &[OsString]) -> ExitCode {
         progress.failure(&failure);
         code
     }))
+}
+
+fn up(options: &Options, args: &UpArgs) -> ExitCode {
+    let mut progress = Progress::new(Voice::of(options));
+    let done = settle(options, &mut progress)
+        .and_then(|settings| stand::up(args, &settings, &mut progress));
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failed(&mut progress, &failure),
+    }
+}
+
+fn down(options: &Options, name: &str) -> ExitCode {
+    match stand::down(name) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failed(&mut Progress::new(Voice::of(options)), &failure),
+    }
 }
 
 /// The settings; what the user should know of them is said.

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 
 use crate::failure::Failure;
+use crate::session::standing::Place;
 
 /// What compose wants of the service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,10 +21,8 @@ pub enum Verb {
 pub struct Call {
     /// What is wanted.
     pub verb: Verb,
-    /// The project's name.
-    pub project: String,
-    /// The provider's service.
-    pub service: String,
+    /// The project and the provider's service.
+    pub place: Place,
     /// `provider.options` of the file, each value of a list on its own.
     pub options: Vec<(String, String)>,
 }
@@ -66,7 +65,8 @@ impl Asked {
         let (Some(project), [_, service]) = (project, plain.as_slice()) else {
             return Err(not_composes());
         };
-        Ok(Self::Call(Call { verb, project, service: service.clone(), options }))
+        let place = Place { project, service: service.clone() };
+        Ok(Self::Call(Call { verb, place, options }))
     }
 }
 
@@ -88,14 +88,13 @@ mod tests {
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         let expected = Call {
             verb: Verb::Up,
-            project: "shop".to_owned(),
-            service: "cluster".to_owned(),
+            place: Place { project: "shop".to_owned(), service: "cluster".to_owned() },
             options: vec![pair("ports", "80:80"), pair("target", "pod/a=b"), pair("ports", "1:1")],
         };
         let line = "--project-name=shop up --ports=80:80 --target=pod/a=b --ports=1:1 cluster";
         assert_eq!(asked(line), Ok(Asked::Call(expected)));
         let Ok(Asked::Call(call)) = asked("--project-name shop down cluster") else { panic!() };
-        assert_eq!((call.verb, call.project.as_str()), (Verb::Down, "shop"));
+        assert_eq!((call.verb, call.place.project.as_str()), (Verb::Down, "shop"));
         assert_eq!(asked("metadata"), Ok(Asked::Metadata));
     }
 

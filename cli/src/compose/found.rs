@@ -7,7 +7,6 @@ use bollard::models::Network;
 use bollard::query_parameters::ListNetworksOptionsBuilder;
 use tokio::time::{Instant, sleep};
 
-use super::call::Call;
 use crate::docker_run::Rehomed;
 use crate::docker_run::network::Attachment;
 use crate::engine::connect::EngineError;
@@ -15,7 +14,7 @@ use crate::engine::{Engine, clean};
 use crate::failure::Failure;
 use crate::session::SessionId;
 use crate::session::desk::{self, Request};
-use crate::session::standing::{Caller, Going, PROJECT_LABEL, SERVICE_LABEL};
+use crate::session::standing::{Caller, Going, PROJECT_LABEL, Place, SERVICE_LABEL};
 
 /// What compose writes on what it makes.
 const PROJECT: &str = "com.docker.compose.project";
@@ -33,11 +32,11 @@ pub struct Found(SessionId);
 
 impl Found {
     /// Those of a service; there is one at most, unless something went wrong.
-    pub async fn all(engine: &Engine, call: &Call) -> Result<Vec<Self>, EngineError> {
-        let label = format!("{PROJECT_LABEL}={}", call.project);
+    pub async fn all(engine: &Engine, place: &Place) -> Result<Vec<Self>, EngineError> {
+        let label = format!("{PROJECT_LABEL}={}", place.project);
         let containers = clean::labelled(engine, label).await?;
         let labels = containers.into_iter().filter_map(|container| container.labels);
-        let ours = labels.filter(|labels| labels.get(SERVICE_LABEL) == Some(&call.service));
+        let ours = labels.filter(|labels| labels.get(SERVICE_LABEL) == Some(&place.service));
         let mut sessions: Vec<SessionId> =
             ours.filter_map(|labels| SessionId::known(labels.get(clean::SESSION_LABEL)?)).collect();
         sessions.dedup();
@@ -60,10 +59,10 @@ impl Found {
 /// The session that stands for the service, which goes on for the caller's app.
 pub async fn going(
     engine: &Engine,
-    call: &Call,
+    place: &Place,
     caller: Caller,
 ) -> Result<Option<Going>, EngineError> {
-    for Found(session) in Found::all(engine, call).await? {
+    for Found(session) in Found::all(engine, place).await? {
         let answer = desk::ask(&desk::socket(&session), Request::Again(caller)).await;
         let going = answer.ok().flatten().and_then(|answer| serde_json::from_str(&answer).ok());
         if let Some(Some(going)) = going {

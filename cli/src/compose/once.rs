@@ -4,7 +4,6 @@ use std::collections::HashSet;
 
 use mirrord_compose::{Stand, Wanted};
 
-use super::call::{Call, Verb};
 use super::found;
 use super::project::Project;
 use super::request::Request;
@@ -13,7 +12,7 @@ use crate::engine::Engine;
 use crate::engine::endpoint::Sources;
 use crate::failure::Failure;
 use crate::front;
-use crate::session::standing::Caller;
+use crate::session::standing::{Caller, Place};
 
 /// Brings the session of the service up, if it has one, and becomes compose.
 ///
@@ -43,13 +42,8 @@ pub fn run(
     let definition = serde_json::json!({"environment": {name.as_str(): value}});
     let request = Request::of(&wanted.options, &definition)?;
     let project_name = project.model["name"].as_str().unwrap_or_default();
-    let call = Call {
-        verb: Verb::Up,
-        project: project_name.to_owned(),
-        service: stand.provider.clone(),
-        options: Vec::new(),
-    };
-    let target = going(&call, &line.docker)?;
+    let place = Place { project: project_name.to_owned(), service: stand.provider.clone() };
+    let target = going(&place, &line.docker)?;
     let users: HashSet<String> = request.variables.iter().cloned().collect();
     let delivery = request.settings.env.deliver(target, &users);
     let mut command = composed.command();
@@ -64,14 +58,14 @@ pub fn run(
 }
 
 /// The target's variables, from the session that has just come up.
-fn going(call: &Call, docker: &[std::ffi::OsString]) -> Result<Vec<(String, String)>, Failure> {
+fn going(place: &Place, docker: &[std::ffi::OsString]) -> Result<Vec<(String, String)>, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::caused_by("cannot ask the session", &error))?;
     runtime.block_on(async {
         let engine = Engine::new(&Sources::of_flags(docker).resolve()?)?;
-        let engine = super::provider::answering(engine).await?;
+        let engine = crate::stand::answering(engine).await?;
         let caller = Caller::now(std::process::id());
-        let going = found::going(&engine, call, caller).await?;
+        let going = found::going(&engine, place, caller).await?;
         going.map(|going| going.target.env).ok_or_else(|| Failure::new("the session has ended"))
     })
 }

@@ -223,7 +223,7 @@ impl Common<'_> {
             (SESSION_LABEL.to_owned(), self.session.to_string()),
             (ROLE_LABEL.to_owned(), role.word().to_owned()),
         ]);
-        labels.extend(self.standing.iter().flat_map(|standing| standing.labels()));
+        labels.extend(self.standing.iter().flat_map(|standing| standing.place.labels()));
         ContainerCreateBody {
             image: Some(self.image.to_owned()),
             cmd: Some(vec![role.word().to_owned()]),
@@ -272,7 +272,7 @@ impl Common<'_> {
         body: ContainerCreateBody,
     ) -> Result<ContainerCreateResponse, EngineError> {
         let name = match (role, self.standing) {
-            (Role::Proxy, Some(standing)) => standing.sidecar(),
+            (Role::Proxy, Some(standing)) => standing.place.sidecar(),
             _ => name(role, self.session),
         };
         let options = CreateContainerOptionsBuilder::default().name(&name).build();

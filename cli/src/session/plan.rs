@@ -131,7 +131,9 @@ impl Plan {
     /// Whose the app containers are, once the sidecar has an id.
     pub fn apps(&self, sidecar: &str) -> Apps {
         match &self.standing {
-            Some(standing) => Apps::Joined { id: sidecar.to_owned(), name: standing.sidecar() },
+            Some(standing) => {
+                Apps::Joined { id: sidecar.to_owned(), name: standing.place.sidecar() }
+            }
             None => Apps::Labelled(self.session.clone()),
         }
     }

@@ -25,26 +25,36 @@ pub const SERVICE_LABEL: &str = "mirrord.compose.service";
 
 /// How often it is looked whether compose has started the app.
 const PAUSE: Duration = Duration::from_millis(200);
-/// How long compose may take from its end to its app's beginning.
-const GRACE: Duration = Duration::from_secs(3);
+/// How long compose may take from its end to its app's beginning, in seconds.
+const GRACE: u64 = 3;
+
+/// Which service that is; one of no project has its sidecar's whole name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// The project, or nothing.
+    pub project: String,
+    /// The name.
+    pub service: String,
+}
 
 /// The service that a session stands for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Standing {
-    /// Its project.
-    pub project: String,
-    /// Its name.
-    pub service: String,
+    /// Which one.
+    pub place: Place,
     /// What was asked for, as a sum: who asks for the same again keeps the session.
     pub asked: String,
     /// The command of compose that asked for it.
     pub caller: Caller,
 }
 
-impl Standing {
+impl Place {
     /// The sidecar's name, by which the app joins its network.
     pub fn sidecar(&self) -> String {
-        format!("{}-{}", self.project, self.service)
+        match self.project.as_str() {
+            "" => self.service.clone(),
+            project => format!("{project}-{}", self.service),
+        }
     }
 
     /// The sidecar's own labels.
@@ -65,6 +75,8 @@ pub struct Caller {
     pub began: u64,
     /// When it called, in seconds since 1970.
     pub called: i64,
+    /// How long the app may take to begin once it has gone, in seconds.
+    pub grace: u64,
 }
 
 impl Caller {
@@ -72,7 +84,12 @@ impl Caller {
     pub fn now(pid: u32) -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let called = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
-        Self { pid, began: began(pid).unwrap_or_default(), called }
+        Self { pid, began: began(pid).unwrap_or_default(), called, grace: GRACE }
+    }
+
+    /// The same, whose app may take that many seconds.
+    pub fn with_grace(self, grace: u64) -> Self {
+        Self { grace, ..self }
     }
 
     /// Whether it is there.
@@ -136,11 +153,15 @@ async fn attended(engine: &Engine, whose: &Apps, caller: Caller) {
 async fn begun(engine: &Engine, whose: &Apps, caller: Caller, has_begun: &dyn Fn(&[App]) -> bool) {
     let mut deadline = None;
     loop {
-        if apps::all(engine, whose).await.is_ok_and(|apps| has_begun(&apps)) {
+        let apps = apps::all(engine, whose).await.unwrap_or_default();
+        // An app of before that nobody is about to make anew is as good.
+        if has_begun(&apps) || (apps.iter().any(|app| app.runs) && !caller.lives()) {
             return;
         }
         match deadline {
-            None if !caller.lives() => deadline = Some(Instant::now() + GRACE),
+            None if !caller.lives() => {
+                deadline = Some(Instant::now() + Duration::from_secs(caller.grace));
+            }
             Some(deadline) if Instant::now() >= deadline => return,
             _ => {}
         }
