@@ -224,6 +224,12 @@ pub struct Options {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true)]
     #[arg(default_missing_value = "true", help_heading = "Redirection")]
     pub skip_build_tools: Option<bool>,
+    /// Write down what the run depends on, in mirrord.lock
+    #[arg(long, help_heading = "Reproducible")]
+    pub lock: bool,
+    /// Refuse to run where that is not as in mirrord.lock
+    #[arg(long, conflicts_with = "lock", help_heading = "Reproducible")]
+    pub locked: bool,
     /// Print the plan, where each flag goes and why, each call to the engine, and start nothing
     #[arg(long, help_heading = "Output")]
     pub explain: bool,
@@ -331,6 +337,8 @@ impl Options {
             plane: self.plane.or(below.plane),
             skip_processes: joined(self.skip_processes, &below.skip_processes),
             skip_build_tools: self.skip_build_tools.or(below.skip_build_tools),
+            lock: self.lock || below.lock,
+            locked: self.locked || below.locked,
             explain: self.explain || below.explain,
             output: self.output.or(below.output),
             progress: self.progress.over(below.progress),

@@ -148,6 +148,15 @@ pub struct Delivery {
     pub by_name: Vec<(String, String)>,
     /// Variables that cannot be delivered, each with the reason.
     pub undelivered: Vec<(String, &'static str)>,
+    /// The names of those that it gets.
+    delivered: Vec<String>,
+}
+
+impl Delivery {
+    /// The names of the variables that the app gets.
+    pub fn names(&self) -> impl Iterator<Item = &String> {
+        self.delivered.iter()
+    }
 }
 
 impl EnvRules {
@@ -223,6 +232,7 @@ impl EnvRules {
             }
             if fits_a_file(&name, &value) {
                 delivery.file.push_str(&format!("{name}={value}\n"));
+                delivery.delivered.push(name);
             } else if name.contains('\n') {
                 delivery.undelivered.push((name, "its name has several lines"));
             } else if CLIENTS_OWN.iter().any(|pattern| like(pattern, &name)) {
@@ -231,6 +241,7 @@ impl EnvRules {
             } else if name.len() + 1 + value.len() > LONGEST_VARIABLE {
                 delivery.undelivered.push((name, "its value is too long"));
             } else {
+                delivery.delivered.push(name.clone());
                 delivery.by_name.push((name, value));
             }
         }

@@ -10,6 +10,7 @@ mod app;
 mod background;
 mod docker;
 mod link;
+mod locked;
 mod process;
 mod signals;
 mod tell;
@@ -18,6 +19,7 @@ pub mod trampoline;
 pub use background::{bring_up, plan_of_compose};
 pub use docker::{Joined, Prepared as DockerLine, UsersVariables, memory_file, path_of, replace};
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
@@ -174,6 +176,16 @@ enum Prepared {
     Process(process::Prepared),
 }
 
+impl Prepared {
+    /// The variables that the user gives.
+    fn users_variables(&self) -> HashSet<String> {
+        match self {
+            Self::Docker(docker) => docker.users_variables().clone(),
+            Self::Process(_) => HashSet::new(),
+        }
+    }
+}
+
 /// How the app stands to the terminal and to its end.
 #[derive(Default)]
 struct AppPlan {
@@ -239,7 +251,8 @@ impl Front<'_> {
         loop {
             tokio::select! {
                 event = self.keeper.next() => match event {
-                    Some(Event::Ready { sidecar, name, target, preloaded }) => {
+                    Some(Event::Ready { sidecar, name, target, pinned, preloaded }) => {
+                        self.lock(&prepared, &target, pinned).await?;
                         let app = self.start_app(prepared, sidecar, &name, target, preloaded)?;
                         return Ok(Start::Ready(app));
                     }

@@ -22,6 +22,7 @@ mod failure;
 mod front;
 mod layer;
 mod list;
+mod lock;
 mod output;
 mod plugin;
 mod program;

@@ -15,6 +15,7 @@ use crate::cluster::settings::ClusterSettings;
 use crate::config::{self, Config, Lookup};
 use crate::env_rules::EnvRules;
 use crate::failure::Failure;
+use crate::lock::Locking;
 use crate::session::plane::{LayerWishes, Plane, PlaneArg};
 use crate::target::{TargetName, TargetNameError};
 
@@ -69,6 +70,8 @@ pub struct Settings {
     pub remote_dns: bool,
     /// Which of the target's variables the app gets.
     pub env: EnvRules,
+    /// What is done with mirrord.lock.
+    pub locking: Locking,
     /// `tracing` filter of the proxy and the agent.
     pub log: String,
     /// What the user should know before anything is started.
@@ -178,6 +181,7 @@ impl Settings {
                 && wanted("feature.network.dns")
                 && wanted("feature.network.dns.enabled"),
             env: env_rules(options, config),
+            locking: Locking::of(options),
             log: log(options.verbose, config, variable),
             warnings: config.warning().into_iter().collect(),
         })

@@ -12,8 +12,9 @@ use crate::engine::Engine;
 use crate::engine::endpoint::Sources;
 use crate::failure::Failure;
 use crate::front;
+use crate::lock::Pinned;
 use crate::session::events::Event;
-use crate::session::standing::Place;
+use crate::session::standing::{Going, Place};
 use crate::session::{Plan, SessionId};
 
 /// A session that stands.
@@ -24,6 +25,8 @@ pub struct Stood {
     pub name: String,
     /// What the target says of itself.
     pub target: Target,
+    /// What of it a run can depend on.
+    pub pinned: Pinned,
 }
 
 /// What is told on the way.
@@ -52,14 +55,14 @@ pub async fn stand(
     let standing = standing.ok_or_else(|| Failure::new("nobody stands there"))?;
     match found::going(engine, &standing.place, standing.caller).await? {
         Some(going) if going.asked == standing.asked => {
-            return Ok(Stood { session: going.session, name: going.name, target: going.target });
+            let Going { session, name, target, pinned, .. } = going;
+            return Ok(Stood { session, name, target, pinned });
         }
         Some(_) => tell(Told::Anew),
         None => {}
     }
     end(engine, &standing.place).await?;
-    let (name, target) = front::bring_up(plan, &mut |event| tell(Told::Event(event))).await?;
-    Ok(Stood { session: plan.session.clone(), name, target })
+    front::bring_up(plan, &mut |event| tell(Told::Event(event))).await
 }
 
 /// Ends the session of a place, if there is one; afterwards nothing of it is left.

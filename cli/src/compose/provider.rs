@@ -16,6 +16,7 @@ use crate::engine::Engine;
 use crate::exit;
 use crate::failure::Failure;
 use crate::front;
+use crate::lock::{self, Entry, Locking};
 use crate::session::Plan;
 use crate::session::events::Event;
 use crate::session::standing::{Caller, Standing};
@@ -67,26 +68,48 @@ async fn up(call: &Call, compose: &mut Compose) -> Result<(), Failure> {
     let definition = compose.definition(&call.place.service, &mut io::stdin().lock());
     let definition = definition
         .map_err(|error| Failure::caused_by("compose does not tell what the service is", &error))?;
-    let Request { settings, rehomed, names, variables } = Request::of(&call.options, &definition)?;
+    let Request { settings, rehomed, names, variables, image } =
+        Request::of(&call.options, &definition)?;
     settings.warnings.iter().for_each(|warning| compose.info(warning));
     let engine = engine().await?;
     let plan = plan(call, &names, rehomed, &settings, &engine).await?;
-    let Stood { session, name, target } = stand(&plan, &engine, &mut |told| match told {
+    let Stood { session, name, target, pinned } = stand(&plan, &engine, &mut |told| match told {
         Told::Anew => compose.info(Told::ANEW),
         Told::Event(event) => tell(compose, event),
     })
     .await?;
+    let given = settings.env.for_container(target.env).into_iter();
+    let given: Vec<_> = given.filter(|(name, _)| !variables.contains(name)).collect();
+    let entry = Entry::of(&plan, pinned, given.iter().map(|(name, _)| name));
+    let locked = locked(settings.locking, call, entry, image.as_deref(), &engine);
+    if let Err(failure) = locked.await {
+        stand::end(&engine, &call.place).await?;
+        return Err(failure);
+    }
     compose.own_variable(SESSION, &session.to_string());
     for variable in target.env_skipped.iter().filter(|_| plan.env) {
         compose.info(&format!("the target's variable {variable} is left out: it is not UTF-8"));
     }
-    for (name, value) in settings.env.for_container(target.env) {
-        if !variables.contains(&name) {
-            compose.variable(&name, &value);
-        }
+    for (name, value) in given {
+        compose.variable(&name, &value);
     }
     compose.info(&plan.in_place_of(&name));
     Ok(())
+}
+
+/// Writes down what the service depends on, or refuses it where that is not as it was.
+async fn locked(
+    locking: Locking,
+    call: &Call,
+    entry: Entry,
+    image: Option<&str>,
+    engine: &Engine,
+) -> Result<(), Failure> {
+    let entry = match image.filter(|_| locking != Locking::None) {
+        Some(image) => entry.with_image(engine, image).await?,
+        None => entry,
+    };
+    lock::settle(locking, &call.place.service, &entry)
 }
 
 fn tell(compose: &mut Compose, event: &Event) {

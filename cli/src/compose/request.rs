@@ -23,6 +23,8 @@ pub struct Request {
     pub names: Vec<String>,
     /// Variables that the user gives the app.
     pub variables: Vec<String>,
+    /// The app's image, if that is known.
+    pub image: Option<String>,
 }
 
 impl Request {
@@ -49,7 +51,8 @@ impl Request {
                 Settings::with(&options, &config, &variable)?
             }
         };
-        Ok(Self { settings, rehomed, names, variables: told.variables })
+        let Told { variables, image, .. } = told;
+        Ok(Self { settings, rehomed, names, variables, image })
     }
 }
 

@@ -22,6 +22,8 @@ pub struct Told {
     pub config: Option<Value>,
     /// Variables that the user gives the service: the target's do not stand above them.
     pub variables: Vec<String>,
+    /// The service's image.
+    pub image: Option<String>,
     /// The project's networks by the names that they have in the engine.
     pub networks: BTreeMap<String, String>,
 }

@@ -82,6 +82,7 @@ fn one(
         targeted,
         config,
         variables: keys(&definition["environment"]),
+        image: definition["image"].as_str().map(str::to_owned),
         networks: networks(project),
     };
     Ok(Wanted { service: name.to_owned(), options, told: told.variable()? })

@@ -6,6 +6,7 @@ use bollard::query_parameters::{InspectContainerOptions, ListContainersOptionsBu
 use super::clean::SESSION_LABEL;
 use super::connect::{Engine, EngineError};
 use crate::failure::{Failure, nearest};
+use crate::lock::Pinned;
 
 /// A running container that can be a target.
 #[derive(Debug, Clone)]
@@ -24,6 +25,8 @@ pub struct Target {
     pub pid: u32,
     /// Which pid namespace its agent joins.
     pub pid_mode: String,
+    /// What it holds that a run can depend on.
+    pub pinned: Pinned,
     /// Whether the engine is known to give containers the machine's own users.
     pub users_are_own: bool,
 }
@@ -250,6 +253,7 @@ fn check(found: ContainerInspectResponse, network: &str) -> Result<Target, Targe
         _ => {}
     }
     let host_pid = host.pid_mode.as_deref() == Some("host");
+    let ports = config.exposed_ports.into_iter().flatten().collect();
     let networks = found.network_settings.and_then(|settings| settings.networks);
     let mut addresses: Vec<String> = networks
         .into_iter()
@@ -266,6 +270,7 @@ fn check(found: ContainerInspectResponse, network: &str) -> Result<Target, Targe
         },
         pid_mode: if host_pid { "host".to_owned() } else { format!("container:{id}") },
         users_are_own: found.resolv_conf_path.is_some_and(|path| users_are_own(&path)),
+        pinned: Pinned { container: None, image: found.image, ports },
         hostname: config.hostname.unwrap_or_default(),
         domainname: config.domainname.filter(|name| !name.is_empty()),
         id,

@@ -1,7 +1,5 @@
 //! A session that goes on in the background, for an app that somebody else starts.
 
-use mirrord_protocol::control::Target;
-
 use super::link::Keeper;
 use crate::docker_run::Rehomed;
 use crate::engine::endpoint::Sources;
@@ -11,6 +9,7 @@ use crate::session::events::Event;
 use crate::session::plan::Command;
 use crate::session::plane::Plane;
 use crate::settings::Settings;
+use crate::stand::Stood;
 
 /// The plan of a service whose app compose starts; the endpoint is the environment's.
 ///
@@ -25,20 +24,18 @@ pub fn plan_of_compose(settings: &Settings, rehomed: Rehomed) -> Result<Plan, Fa
     Ok(Plan { rehomed, ..super::plan(settings, plane, Some(endpoint))? })
 }
 
-/// Brings a session up and leaves it to itself: the target, as the user names it, and what it says
-/// of itself. What happens on the way is told.
+/// Brings a session up and leaves it to itself: what is ready. What happens on the way is told.
 ///
 /// # Errors
 /// It does not come up; then nothing of it is left.
-pub async fn bring_up(
-    plan: &Plan,
-    tell: &mut dyn FnMut(&Event),
-) -> Result<(String, Target), Failure> {
+pub async fn bring_up(plan: &Plan, tell: &mut dyn FnMut(&Event)) -> Result<Stood, Failure> {
     let cannot = |error| Failure::caused_by("cannot start a session", &error);
     let mut keeper = Keeper::start(plan).await.map_err(cannot)?;
     let up = loop {
         match keeper.next().await {
-            Some(Event::Ready { name, target, .. }) => break Ok((name, target)),
+            Some(Event::Ready { name, target, pinned, .. }) => {
+                break Ok(Stood { session: plan.session.clone(), name, target, pinned });
+            }
             Some(Event::Failed(failure) | Event::Lost(failure) | Event::NoNetns(failure)) => {
                 break Err(failure);
             }

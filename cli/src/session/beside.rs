@@ -22,6 +22,7 @@ use crate::engine::containers::{Common, Role};
 use crate::engine::target::{self, Target};
 use crate::engine::{Engine, clean};
 use crate::failure::Failure;
+use crate::lock::Pinned;
 
 /// How many agents may die in how long before the session gives up.
 const AGENT_DEATHS: (usize, Duration) = (3, Duration::from_secs(60));
@@ -109,6 +110,11 @@ impl Beside {
     /// The target's name.
     pub fn target(&self) -> &str {
         &self.with.target.name
+    }
+
+    /// What of the target a run can depend on.
+    pub fn pinned(&self) -> Pinned {
+        self.with.target.pinned.clone()
     }
 
     /// Whether a new agent is on its way.

@@ -98,6 +98,7 @@ impl BringUp<'_> {
             sidecar: self.plan.plane.here().is_none().then(|| session.proxy.id.clone()),
             name: session.far.target().to_owned(),
             target: described,
+            pinned: session.far.pinned(),
             preloaded: self.preloaded.take(),
         });
         Ok(session)

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::record::Record;
 use crate::engine::containers::Role;
 use crate::failure::Failure;
+use crate::lock::Pinned;
 
 /// A step on the way to a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,6 +82,8 @@ pub enum Event {
         name: String,
         /// The target.
         target: Target,
+        /// What of the target a run can depend on.
+        pinned: Pinned,
         /// What the app's image has loaded into its programs, if the preload library joins it.
         preloaded: Option<String>,
     },

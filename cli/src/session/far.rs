@@ -4,6 +4,7 @@ use super::beside::Beside;
 use super::events::Event;
 use super::remote::Remote;
 use crate::failure::Failure;
+use crate::lock::Pinned;
 
 /// Where the target is.
 pub enum Far {
@@ -36,6 +37,14 @@ impl Far {
         match self {
             Self::Beside(beside) => beside.target(),
             Self::Remote(remote) => remote.target(),
+        }
+    }
+
+    /// What of the target a run can depend on.
+    pub fn pinned(&self) -> Pinned {
+        match self {
+            Self::Beside(beside) => beside.pinned(),
+            Self::Remote(remote) => remote.pinned(),
         }
     }
 

@@ -22,7 +22,7 @@ use super::bring_up::{self, BringUp, Session};
 use super::containers::Said;
 use super::desk::{self, Asked, Desk, Request};
 use super::events::{Event, Reporter};
-use super::far::FarSaid;
+use super::far::{Far, FarSaid};
 use super::here;
 use super::plan::{Command, Plan};
 use super::plane::Plane;
@@ -213,7 +213,7 @@ impl Keeper<'_> {
                 asked = asked(desk) => match (asked.request, &caller_tx, &mut *desk) {
                     (Request::Again(caller), Some(tx), Some(desk)) if !stopping.has_begun() => {
                         tx.send_replace(caller);
-                        let going = going(plan, far.target(), described.as_ref());
+                        let going = going(plan, far, described.as_ref());
                         desk.answer(asked, async move { going });
                     }
                     _ => self.answer(asked, engine, apps, desk, stopping),
@@ -345,13 +345,14 @@ fn callers(plan: &Plan) -> (Option<watch::Sender<Caller>>, Option<watch::Receive
 }
 
 /// What a command of compose is told that asks for the session again.
-fn going(plan: &Plan, name: &str, described: Option<&Target>) -> Option<Going> {
+fn going(plan: &Plan, far: &Far, described: Option<&Target>) -> Option<Going> {
     let (standing, target) = (plan.standing.as_ref()?, described?);
     Some(Going {
         session: plan.session.clone(),
         asked: standing.asked.clone(),
-        name: name.to_owned(),
+        name: far.target().to_owned(),
         target: target.clone(),
+        pinned: far.pinned(),
     })
 }
 

@@ -32,6 +32,7 @@ use crate::cluster::rights::{self, Rights};
 use crate::cluster::settings::AgentMode;
 use crate::cluster::target::{self, Host, Workload};
 use crate::failure::Failure;
+use crate::lock::Pinned;
 use crate::target::{ClusterTarget, TargetName};
 
 /// How long the cluster may take to accept that agents go.
@@ -53,6 +54,7 @@ pub struct Found {
 /// The cluster's side of a session.
 pub struct Remote {
     name: String,
+    pinned: Pinned,
     said: mpsc::Receiver<FarSaid>,
     agents: Arc<Agents>,
     tasks: JoinSet<()>,
@@ -163,6 +165,17 @@ impl Found {
         }
     }
 
+    fn pinned(&self) -> Pinned {
+        match self.posts.first() {
+            Some(Place::Beside(pod)) => Pinned {
+                container: Some(pod.container.clone()),
+                image: Some(pod.image_id.clone()).filter(|id| !id.is_empty()),
+                ports: pod.ports.clone(),
+            },
+            _ => Pinned::default(),
+        }
+    }
+
     /// Starts the agents, and the tasks that lead pipes to them.
     pub async fn start(
         self,
@@ -172,7 +185,7 @@ impl Found {
         reporter: &Reporter,
     ) -> Result<Remote, Failure> {
         let began = Instant::now();
-        let name = self.name();
+        let (name, pinned) = (self.name(), self.pinned());
         let program = Program::of_ourselves()
             .await
             .map_err(|error| Failure::caused_by("cannot read the running executable", &error))?;
@@ -203,7 +216,7 @@ impl Found {
                 });
             }
         }
-        Ok(Remote { name, said, agents, tasks })
+        Ok(Remote { name, pinned, said, agents, tasks })
     }
 }
 
@@ -230,6 +243,11 @@ async fn staff(
 }
 
 impl Remote {
+    /// What of the target a run can depend on.
+    pub fn pinned(&self) -> Pinned {
+        self.pinned.clone()
+    }
+
     /// The target, as messages name it.
     pub fn target(&self) -> &str {
         &self.name

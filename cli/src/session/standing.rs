@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep};
 use super::SessionId;
 use crate::engine::Engine;
 use crate::engine::apps::{self, App, Apps};
+use crate::lock::Pinned;
 
 /// On the sidecar of a service: the project.
 pub const PROJECT_LABEL: &str = "mirrord.compose.project";
@@ -117,6 +118,8 @@ pub struct Going {
     pub name: String,
     /// The target.
     pub target: Target,
+    /// What of it a run can depend on.
+    pub pinned: Pinned,
 }
 
 /// Waits until no app of the session runs, nor is about to be started by a command of compose that

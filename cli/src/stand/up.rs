@@ -1,5 +1,6 @@
 //! `mirrord up NAME` and `mirrord down NAME`.
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -15,6 +16,7 @@ use crate::docker_run::client::DOCKER;
 use crate::docker_run::{Line, Rehomed, parse, rehome};
 use crate::failure::Failure;
 use crate::front;
+use crate::lock::{self, Entry};
 use crate::progress::Progress;
 use crate::session::events::Event;
 use crate::session::standing::{Caller, Place, Standing};
@@ -56,21 +58,28 @@ pub fn up(args: &UpArgs, settings: &Settings, progress: &mut Progress) -> Result
         )
         .hint("leave plane and unix_streams out, or use 'mirrord docker run'"));
     }
-    let place = place(&args.name);
     plan.standing = Some(Standing {
-        place,
+        place: place(&args.name),
         asked: sum(&plan)?,
         caller: Caller::now(parent_id()).with_grace(args.wait),
     });
-    let Stood { session, name, target } = runtime()?.block_on(async {
-        stand(&plan, &engine().await?, &mut |told| match told {
+    let (session, name, delivery) = runtime()?.block_on(async {
+        let engine = engine().await?;
+        let mut say = |told: Told<'_>| match told {
             Told::Anew => progress.note(Told::ANEW),
             Told::Event(event) => tell(progress, event),
-        })
-        .await
+        };
+        let stood = stand(&plan, &engine, &mut say).await?;
+        let Stood { session, name, target, pinned } = stood;
+        let delivery = settings.env.deliver(target.env, &HashSet::new());
+        let entry = Entry::of(&plan, pinned, delivery.names());
+        if let Err(failure) = lock::settle(settings.locking, &args.name, &entry) {
+            super::end(&engine, &place(&args.name)).await?;
+            return Err(failure);
+        }
+        Ok((session, name, delivery))
     })?;
     if let Some(path) = &args.env_file {
-        let delivery = settings.env.deliver(target.env, &Default::default());
         write(path, &delivery.file).map_err(|error| {
             Failure::caused_by(format!("cannot write {}", path.display()), &error)
         })?;

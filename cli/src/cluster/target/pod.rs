@@ -48,6 +48,10 @@ pub struct TargetPod {
     pub container_id: String,
     /// That container's image, by a name that its node knows.
     pub image: String,
+    /// That image, by what it holds.
+    pub image_id: String,
+    /// The ports that the container says it listens on.
+    pub ports: BTreeSet<String>,
     /// The pod's host name.
     pub hostname: String,
     /// The pod's addresses.
@@ -289,14 +293,21 @@ fn describe(
         own.and_then(own_said).or_else(|| pods.and_then(pod_said))
     };
     let secrets = spec.image_pull_secrets.iter().flatten().map(|secret| secret.name.clone());
+    let ports = container.ports.iter().flatten().map(|port| {
+        let protocol = port.protocol.as_deref().unwrap_or("TCP").to_lowercase();
+        format!("{}/{protocol}", port.container_port)
+    });
+    let known = status_of(status, &container.name);
     TargetPod {
+        image_id: known.map(|known| known.image_id.clone()).unwrap_or_default(),
+        ports: ports.collect(),
         namespace: pod.metadata.namespace.clone().unwrap_or_default(),
         pod: name(pod),
         uid: pod.metadata.uid.clone().unwrap_or_default(),
         node: spec.node_name.clone().unwrap_or_default(),
         container: container.name.clone(),
         container_id,
-        image: image(container, status_of(status, &container.name)),
+        image: image(container, known),
         hostname: spec.hostname.clone().unwrap_or_else(|| name(pod)),
         addresses: parsed(addresses),
         node_addresses: parsed(nodes),
