@@ -9,6 +9,7 @@ use tokio::time::timeout;
 use super::*;
 use crate::engine::attached::Attached;
 use crate::engine::target::Target;
+use crate::lock::Pinned;
 use crate::session::beside::{Beside, With};
 use crate::session::containers::Running;
 use crate::session::door::Door;
@@ -26,6 +27,7 @@ fn session(engine: &Engine, plan: &Plan, agent: Attached) -> Session {
             address: None,
             pid: 1,
             pid_mode: String::new(),
+            pinned: Pinned::default(),
             users_are_own: true,
         },
         door: Door::Sidecar { engine: engine.clone(), id: "proxy".to_owned() },

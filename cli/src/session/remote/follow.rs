@@ -166,12 +166,7 @@ mod tests {
             container_id: format!("{name}-1"),
             image: "image".to_owned(),
             hostname: name.to_owned(),
-            addresses: Vec::new(),
-            node_addresses: Vec::new(),
-            run_as_user: None,
-            run_as_group: None,
-            image_pull_secrets: Vec::new(),
-            ready_since: 0,
+            ..TargetPod::default()
         }
     }
 
