@@ -8,6 +8,7 @@
 //!         └──── JSON lines ──────┘     compose's protocol for providers of services
 //! ```
 
+mod app;
 mod call;
 pub mod found;
 mod line;

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //!   a service's definition ──► Part            what the owner of its network has in its place
+//!   the same ────────────────► alone           a project of it alone, in that network
 //!   a resolved project ──────► Overlay         one more file for compose, none of the user's words in it
 //! ```
 //!
@@ -10,8 +11,10 @@
 
 #![forbid(unsafe_code)]
 
+mod alone;
 mod overlay;
 mod part;
 
+pub use alone::{Addition, AloneError, SESSION_LABEL, alone, is_whole};
 pub use overlay::{Change, Overlay, Refusal, Stand, Wanted};
 pub use part::{Joined, KEYS, Part, PartError, Port};

@@ -169,7 +169,7 @@ impl fmt::Display for Overlay {
 }
 
 /// JSON is YAML; compose would take a dollar for a variable.
-fn literal(value: &Value) -> String {
+pub(crate) fn literal(value: &Value) -> String {
     value.to_string().replace('$', "$$")
 }
 

@@ -4,6 +4,8 @@
 mod errors;
 #[path = "compose/examples.rs"]
 mod examples;
+#[path = "compose/one_line.rs"]
+mod one_line;
 #[path = "compose/provider.rs"]
 mod provider;
 #[path = "compose/shapes.rs"]

@@ -5,6 +5,9 @@ use std::io;
 use std::os::unix::process::parent_id;
 use std::process::ExitCode;
 
+use mirrord_compose::is_whole;
+
+use super::app;
 use super::call::{Asked, Call, Verb};
 use super::found;
 use super::messages::Compose;
@@ -19,7 +22,7 @@ use crate::front;
 use crate::lock::{self, Entry, Locking};
 use crate::session::Plan;
 use crate::session::events::Event;
-use crate::session::standing::{Caller, Standing};
+use crate::session::standing::{Caller, Place, Standing};
 use crate::session::words::Words;
 use crate::settings::Settings;
 use crate::stand::{self, Stood, Told, engine, stand};
@@ -47,7 +50,8 @@ pub fn run(words: &[OsString]) -> ExitCode {
             runtime.block_on(async {
                 match call.verb {
                     Verb::Up => up(&call, &mut compose).await,
-                    Verb::Down | Verb::Stop => stand::end(&engine().await?, &call.place).await,
+                    Verb::Stop => stand::end(&engine().await?, &call.place).await,
+                    Verb::Down => down(&call.place).await,
                 }
             })
         }
@@ -69,7 +73,8 @@ async fn up(call: &Call, compose: &mut Compose) -> Result<(), Failure> {
     let definition = definition
         .map_err(|error| Failure::caused_by("compose does not tell what the service is", &error))?;
     let Request { settings, rehomed, names, variables, image } =
-        Request::of(&call.options, &definition)?;
+        Request::of(&call.options, &call.place, &definition)?;
+    let whole = is_whole(&call.place.project, &call.place.service, &definition);
     settings.warnings.iter().for_each(|warning| compose.info(warning));
     let engine = engine().await?;
     let plan = plan(call, &names, rehomed, &settings, &engine).await?;
@@ -82,19 +87,33 @@ async fn up(call: &Call, compose: &mut Compose) -> Result<(), Failure> {
     let given: Vec<_> = given.filter(|(name, _)| !variables.contains(name)).collect();
     let entry = Entry::of(&plan, pinned, given.iter().map(|(name, _)| name));
     let locked = locked(settings.locking, call, entry, image.as_deref(), &engine);
-    if let Err(failure) = locked.await {
-        stand::end(&engine, &call.place).await?;
+    let ready = async {
+        locked.await?;
+        match whole {
+            true => app::create(&engine, &call.place, &definition, &session, &given).await,
+            false => Ok(()),
+        }
+    };
+    if let Err(failure) = ready.await {
+        down(&call.place).await?;
         return Err(failure);
     }
-    compose.own_variable(SESSION, &session.to_string());
     for variable in target.env_skipped.iter().filter(|_| plan.env) {
         compose.info(&format!("the target's variable {variable} is left out: it is not UTF-8"));
     }
-    for (name, value) in given {
-        compose.variable(&name, &value);
+    if !whole {
+        compose.own_variable(SESSION, &session.to_string());
+        given.iter().for_each(|(name, value)| compose.variable(name, value));
     }
     compose.info(&plan.in_place_of(&name));
     Ok(())
+}
+
+/// Nothing of the service is left; its app's container is compose's, unless we have run it.
+async fn down(place: &Place) -> Result<(), Failure> {
+    let engine = engine().await?;
+    stand::end(&engine, place).await?;
+    Ok(app::remove(&engine, place).await?)
 }
 
 /// Writes down what the service depends on, or refuses it where that is not as it was.

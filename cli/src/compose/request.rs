@@ -3,6 +3,7 @@
 use std::env;
 use std::path::Path;
 
+use mirrord_compose::is_whole;
 use serde_json::Value;
 
 use super::network;
@@ -11,6 +12,7 @@ use super::told::Told;
 use crate::config::Config;
 use crate::docker_run::Rehomed;
 use crate::failure::Failure;
+use crate::session::standing::Place;
 use crate::settings::{Settings, variable};
 
 /// What is asked for.
@@ -32,8 +34,15 @@ impl Request {
     ///
     /// # Errors
     /// Something that does not exist, or cannot be.
-    pub fn of(options: &[(String, String)], definition: &Value) -> Result<Self, Failure> {
-        let Service { options, names } = Service::of(options)?;
+    pub fn of(
+        options: &[(String, String)],
+        place: &Place,
+        definition: &Value,
+    ) -> Result<Self, Failure> {
+        let Service { options, mut names } = Service::of(options)?;
+        // A service that says what container it is has that one's name.
+        let whole = is_whole(&place.project, &place.service, definition);
+        names.extend(whole.then(|| place.service.clone()));
         let mut rehomed = network::of(definition)?;
         let told = Told::of(definition)?.unwrap_or_default();
         for network in &mut rehomed.networks {
@@ -52,6 +61,8 @@ impl Request {
             }
         };
         let Told { variables, image, .. } = told;
+        let own = definition["image"].as_str().filter(|_| whole);
+        let image = image.or_else(|| own.map(str::to_owned));
         Ok(Self { settings, rehomed, names, variables, image })
     }
 }
