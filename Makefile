@@ -41,13 +41,13 @@ test:
 	tests/setup
 	@$(MAKE) --no-print-directory build build-tests
 	tests/engine
-	tests/images probe go musl debian postgres
+	tests/images probe go musl debian postgres web
 	tests/layer-apps
 	cargo test -p mirrord-tests --no-fail-fast
 
 test-compose: build build-tests
 	tests/engine
-	tests/images probe debian postgres
+	tests/images probe debian postgres web
 	tests/layer-apps
 	cargo test -p mirrord-tests --test compose --no-fail-fast
 

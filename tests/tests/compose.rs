@@ -8,6 +8,8 @@ mod examples;
 mod one_line;
 #[path = "compose/provider.rs"]
 mod provider;
+#[path = "compose/real.rs"]
+mod real;
 #[path = "compose/shapes.rs"]
 mod shapes;
 #[path = "compose/wrapper.rs"]

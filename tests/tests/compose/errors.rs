@@ -87,3 +87,47 @@ fn a_compose_that_cannot_hand_on_variables_is_named_with_the_version_that_is_nee
     }
     Ok(())
 }
+
+#[test]
+fn a_compose_that_is_too_old_to_be_stood_before_is_named_with_the_version_that_is_needed()
+-> Result<()> {
+    let Some(lab) = Lab::open("an old compose, in front")? else { return Ok(()) };
+    let text = "services: {a: {image: x, x-mirrord: {target: container/x}}}";
+    let Some(project) = Project::new(&lab, "old", text)? else { return Ok(()) };
+    // All of it is the real one's but its version.
+    let real =
+        String::from_utf8(Command::new("sh").args(["-c", "command -v docker"]).output()?.stdout)?;
+    let script = format!(
+        "#!/bin/sh\ncase \"$*\" in *version*) echo 5.1.0 ;; *) exec {} \"$@\" ;; esac\n",
+        real.trim()
+    );
+    project.write("bin/docker", &script)?;
+    finish(Command::new("chmod").arg("+x").arg(project.path("bin/docker")))?;
+    let done = project.mirrord(&[], &["up", "-d"])?;
+    assert_ne!(done.code, 0, "{done:?}");
+    assert!(done.stderr.contains("docker compose 5.1.0"), "{done:?}");
+    assert!(done.stderr.contains("hint: docker compose 5.6.0 or newer"), "{done:?}");
+    project.until_nothing_is_left()
+}
+
+#[test]
+fn a_provider_alone_in_the_default_network_is_told_by_compose() -> Result<()> {
+    let Some(lab) = Lab::open("no default network")? else { return Ok(()) };
+    let text = "services:
+  cluster:
+    provider: {type: mirrord, options: {target: container/x}}
+    networks: {default: {}}
+  orders:
+    image: mirrord-apps/debian
+    network_mode: container:x
+    depends_on: [cluster]
+";
+    let Some(project) = Project::new(&lab, "alone", text)? else { return Ok(()) };
+    let done = project.compose(&["config", "-q"])?;
+    // The page of the docs says what to do about it.
+    assert!(done.stderr.contains("refers to undefined network default"), "{done:?}");
+    project.write("compose.yaml", &(text.to_owned() + "networks: {default: {}}\n"))?;
+    let done = project.compose(&["config", "-q"])?;
+    assert_eq!(done.code, 0, "{done:?}");
+    Ok(())
+}
