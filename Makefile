@@ -49,7 +49,9 @@ test-compose: build build-tests
 	tests/engine
 	tests/images probe debian postgres web
 	tests/layer-apps
-	cargo test -p mirrord-tests --test compose --no-fail-fast
+	cargo test -p mirrord-tests --test compose --test devcontainers --no-fail-fast
+	@if [ -n "$$KUBECONFIG" ]; then tests/cluster-ready && tests/cluster-images && \
+		cargo test -p mirrord-tests --test cluster -- compose::; fi
 
 test-cluster: build build-tests
 	tests/cluster-ready

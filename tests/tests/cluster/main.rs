@@ -3,6 +3,7 @@
 //! One executable, so that few tests at a time share the cluster, and one of them can have it alone.
 
 mod clean;
+mod compose;
 mod config;
 mod detached;
 mod disturbed;

@@ -3,11 +3,13 @@
 use std::fs;
 
 use anyhow::{Context, Result, ensure};
+use mirrord_tests::background::finish;
 use mirrord_tests::compose::Project;
 use mirrord_tests::lab::Lab;
+use mirrord_tests::mirrord::binary;
 use mirrord_tests::scene::Scene;
 use mirrord_tests::terminal::Terminal;
-use mirrord_tests::toolbox;
+use mirrord_tests::{toolbox, wait};
 
 /// A project of two services and something that they wait for; `keys` are the first one's.
 fn shop(keys: &str) -> String {
@@ -254,5 +256,39 @@ fn the_overlay_can_be_seen_and_read_by_compose() -> Result<()> {
     let both = project.must(&["-f", "compose.yaml", "-f", "overlay.yaml", "config"])?;
     assert_eq!(project.wrapped(&["config"])?, both, "the same is given to compose");
     assert!(both.contains(&format!("network_mode: container:{}-mirrord-orders", project.name)));
+    project.until_nothing_is_left()
+}
+
+#[test]
+fn watch_and_logs_follow_a_service_in_the_targets_place() -> Result<()> {
+    let Some(lab) = Lab::open("watch and logs -f")? else { return Ok(()) };
+    let scene = Scene::open(&lab)?;
+    let sources = tempfile::Builder::new().prefix("watched").tempdir()?;
+    let text = format!(
+        "services:
+  app:
+    image: mirrord-apps/debian
+    init: true
+    command: sh -c 'mkdir -p /src; while sleep 1; do ls /src; done'
+    x-mirrord: {{target: {}}}
+    develop: {{watch: [{{action: sync, path: {}, target: /src}}]}}
+",
+        scene.target.target(),
+        sources.path().display()
+    );
+    let Some(project) = Project::new(&lab, "watched", &text)? else { return Ok(()) };
+    project.wrapped(&["up", "-d"])?;
+    let program = binary().to_string_lossy().into_owned();
+    let command = project.command(&program, &["docker", "compose", "watch"]);
+    let mut watching = Terminal::start(&command)?;
+    watching.until("Watch enabled")?;
+    fs::write(sources.path().join("second"), "words")?;
+    wait::until("a file to come along", || project.exec("app", &["cat", "/src/second"]).map(Some))?;
+    watching.type_in("\x03")?;
+    watching.end()?;
+    let words = ["4", &program, "docker", "compose", "logs", "-f", "app"];
+    let followed = finish(&project.command("timeout", &words))?;
+    assert!(followed.stdout.contains("second"), "{followed:?}");
+    project.wrapped(&["down", "-v", "-t", "1"])?;
     project.until_nothing_is_left()
 }
