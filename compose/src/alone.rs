@@ -40,13 +40,26 @@ pub struct Addition<'a> {
     pub volumes: &'a BTreeMap<String, String>,
 }
 
-/// Whether a provider's service says what container it is. One that does not has the image that would
-/// have been built for it, by compose's own rule.
+/// Whether a provider's service says what container it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whole {
+    /// It does.
+    Yes,
+    /// It has no image.
+    No,
+    /// It does if its image is there: it is the one that compose builds for a service that names none,
+    /// and does not say whether there was something to build.
+    IfBuilt,
+}
+
+/// Whether a provider's service says what container it is.
 #[must_use]
-pub fn is_whole(project: &str, service: &str, definition: &Value) -> bool {
-    let own = format!("{project}-{service}");
-    let image = definition["image"].as_str().filter(|image| **image != own);
-    image.is_some() || !definition["build"].is_null()
+pub fn whole(project: &str, service: &str, definition: &Value) -> Whole {
+    match definition["image"].as_str() {
+        None => Whole::No,
+        Some(image) if image == format!("{project}-{service}") => Whole::IfBuilt,
+        Some(_) => Whole::Yes,
+    }
 }
 
 /// The project of that one service, as text for compose.
@@ -144,8 +157,9 @@ mod tests {
         assert_eq!(secrets, Err(AloneError::Elsewhere("secrets")));
         assert!(with("secrets", json!([])).is_ok());
         assert_eq!(with("scale", json!(2)), Err(AloneError::Several));
-        let whole = |definition| is_whole("shop", "orders", &definition);
-        assert!(whole(json!({"image": "x"})) && !whole(json!({"image": "shop-orders"})));
-        assert!(whole(json!({"image": "shop-orders", "build": {"context": "."}})));
+        let whole = |definition| whole("shop", "orders", &definition);
+        assert_eq!(whole(json!({"image": "x"})), Whole::Yes);
+        assert_eq!(whole(json!({"image": "shop-orders"})), Whole::IfBuilt);
+        assert_eq!(whole(json!({})), Whole::No);
     }
 }

@@ -15,6 +15,6 @@ mod alone;
 mod overlay;
 mod part;
 
-pub use alone::{Addition, AloneError, SESSION_LABEL, alone, is_whole};
+pub use alone::{Addition, AloneError, SESSION_LABEL, Whole, alone, whole};
 pub use overlay::{Change, Overlay, Refusal, Stand, Wanted};
 pub use part::{Joined, KEYS, Part, PartError, Port};

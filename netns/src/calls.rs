@@ -25,8 +25,8 @@ use crate::{
     sys,
 };
 
-/// Room for a SYN: the headers with all their options.
-const LONGEST: usize = 256;
+/// Room for a SYN: the headers with all their options, and what TCP Fast Open sends along.
+const LONGEST: usize = 2048;
 
 /// How a connection of the app's begins.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 
 use bollard::query_parameters::ListVolumesOptionsBuilder;
-use mirrord_compose::{Addition, SESSION_LABEL, alone};
+use mirrord_compose::{Addition, SESSION_LABEL, Whole, alone, whole};
 use serde_json::Value;
 
 use super::once::last_words;
@@ -15,11 +15,27 @@ use crate::engine::{Engine, clean};
 use crate::failure::Failure;
 use crate::session::SessionId;
 use crate::session::standing::Place;
+use crate::stand::engine;
 
 /// What compose writes on what it makes.
 const PROJECT: &str = "com.docker.compose.project";
 const SERVICE: &str = "com.docker.compose.service";
 const VOLUME: &str = "com.docker.compose.volume";
+
+/// Whether the provider's service is the app's own.
+///
+/// # Errors
+/// The engine does not answer.
+pub async fn is_its_own(place: &Place, definition: &Value) -> Result<bool, Failure> {
+    match whole(&place.project, &place.service, definition) {
+        Whole::Yes => Ok(true),
+        Whole::No => Ok(false),
+        Whole::IfBuilt => {
+            let image = definition["image"].as_str().unwrap_or_default();
+            Ok(engine().await?.api().inspect_image(image).await.is_ok())
+        }
+    }
+}
 
 /// Creates the service's container in the sidecar's network. The compose that has called us starts it,
 /// once what it depends on is as it should be; and it has removed one of before, since a provider's

@@ -42,7 +42,7 @@ pub fn run(
     let definition = serde_json::json!({"environment": {name.as_str(): value}});
     let project_name = project.model["name"].as_str().unwrap_or_default();
     let place = Place { project: project_name.to_owned(), service: stand.provider.clone() };
-    let request = Request::of(&wanted.options, &place, &definition)?;
+    let request = Request::of(&wanted.options, None, &definition)?;
     let target = going(&place, &line.docker)?;
     let users: HashSet<String> = request.variables.iter().cloned().collect();
     let delivery = request.settings.env.deliver(target, &users);

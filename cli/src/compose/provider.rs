@@ -5,8 +5,6 @@ use std::io;
 use std::os::unix::process::parent_id;
 use std::process::ExitCode;
 
-use mirrord_compose::is_whole;
-
 use super::app;
 use super::call::{Asked, Call, Verb};
 use super::found;
@@ -72,9 +70,10 @@ async fn up(call: &Call, compose: &mut Compose) -> Result<(), Failure> {
     let definition = compose.definition(&call.place.service, &mut io::stdin().lock());
     let definition = definition
         .map_err(|error| Failure::caused_by("compose does not tell what the service is", &error))?;
+    let whole = app::is_its_own(&call.place, &definition).await?;
+    let own = whole.then_some(call.place.service.as_str());
     let Request { settings, rehomed, names, variables, image } =
-        Request::of(&call.options, &call.place, &definition)?;
-    let whole = is_whole(&call.place.project, &call.place.service, &definition);
+        Request::of(&call.options, own, &definition)?;
     settings.warnings.iter().for_each(|warning| compose.info(warning));
     let engine = engine().await?;
     let plan = plan(call, &names, rehomed, &settings, &engine).await?;

@@ -3,7 +3,6 @@
 use std::env;
 use std::path::Path;
 
-use mirrord_compose::is_whole;
 use serde_json::Value;
 
 use super::network;
@@ -12,7 +11,6 @@ use super::told::Told;
 use crate::config::Config;
 use crate::docker_run::Rehomed;
 use crate::failure::Failure;
-use crate::session::standing::Place;
 use crate::settings::{Settings, variable};
 
 /// What is asked for.
@@ -30,19 +28,18 @@ pub struct Request {
 }
 
 impl Request {
-    /// Of a provider's options and of its service's definition.
+    /// Of a provider's options and of its service's definition; that is the app's `own` if the provider
+    /// stands on it, and the app has its name.
     ///
     /// # Errors
     /// Something that does not exist, or cannot be.
     pub fn of(
         options: &[(String, String)],
-        place: &Place,
+        own: Option<&str>,
         definition: &Value,
     ) -> Result<Self, Failure> {
         let Service { options, mut names } = Service::of(options)?;
-        // A service that says what container it is has that one's name.
-        let whole = is_whole(&place.project, &place.service, definition);
-        names.extend(whole.then(|| place.service.clone()));
+        names.extend(own.map(str::to_owned));
         let mut rehomed = network::of(definition)?;
         let told = Told::of(definition)?.unwrap_or_default();
         for network in &mut rehomed.networks {
@@ -61,8 +58,8 @@ impl Request {
             }
         };
         let Told { variables, image, .. } = told;
-        let own = definition["image"].as_str().filter(|_| whole);
-        let image = image.or_else(|| own.map(str::to_owned));
+        let whole = definition["image"].as_str().filter(|_| own.is_some());
+        let image = image.or_else(|| whole.map(str::to_owned));
         Ok(Self { settings, rehomed, names, variables, image })
     }
 }

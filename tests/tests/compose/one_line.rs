@@ -89,6 +89,29 @@ fn a_foreground_up_shows_its_lines_and_ctrl_c_ends_it() -> Result<()> {
 }
 
 #[test]
+fn a_service_that_is_built_stands_there_as_well() -> Result<()> {
+    let Some(lab) = Lab::open("a provider on a service that is built")? else { return Ok(()) };
+    let scene = Scene::open(&lab)?;
+    let text = format!(
+        "services:
+  orders:
+    build: ./box
+    init: true
+    command: ['sh', '-c', 'echo built=$$BUILT; sleep 100']
+    provider: {{type: mirrord, options: {{target: '{}'}}}}
+",
+        scene.target.target()
+    );
+    let Some(project) = Project::new(&lab, "built", &text)? else { return Ok(()) };
+    project.write("box/Dockerfile", "FROM mirrord-apps/debian\nENV BUILT=yes\n")?;
+    project.must(&["up", "-d"])?;
+    ensure!(project.must(&["logs", "orders"])?.contains("built=yes"));
+    project.must(&["down", "-t", "1", "--rmi", "local"])?;
+    let _ = lab.docker.run(&["rmi", &project.sidecar("orders")]);
+    project.until_nothing_is_left()
+}
+
+#[test]
 fn what_cannot_be_run_so_is_said_and_nothing_is_left() -> Result<()> {
     let Some(lab) = Lab::open("errors of a provider on the app's own service")? else {
         return Ok(());
