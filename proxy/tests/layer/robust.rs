@@ -90,8 +90,10 @@ $| = 1; print "there"; sleep 60;
             .unwrap();
         let mut said = [0; 5];
         others.stdout.take().unwrap().read_exact(&mut said).unwrap();
-        // One that has just been accepted is about to be turned away.
-        assert!(descriptors(&session) <= before + 64 + 1);
+        // Some have just been accepted and are about to be turned away, and the session may have
+        // opened something of its own meanwhile: far from three hundred.
+        let now = descriptors(&session);
+        assert!(now <= before + 64 + 16, "{before}, then {now}");
         others.kill().unwrap();
         others.wait().unwrap();
     });
