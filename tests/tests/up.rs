@@ -100,11 +100,17 @@ fn what_cannot_stand_is_said_and_nothing_is_started() -> Result<()> {
     let (target, taken) = (scene.target.target(), scene.client.name.clone());
     for (line, code, said) in [
         (format!("-t {target} up"), 2, "NAME"),
-        (format!("-t {target} up -p 80:80:80:80 x"), 1, "invalid argument"),
-        (format!("-t {target} --plane layer up x"), 1, "cannot be given the preload library"),
-        (format!("-t {target} up --network host x"), 1, "host"),
+        (format!("-t {target} up --wait 18446744073709551615 xx"), 2, "--wait"),
+        (
+            format!("-t {target} up --env-file /no/folder/file xx"),
+            1,
+            "cannot write /no/folder/file",
+        ),
+        (format!("-t {target} up -p 80:80:80:80 xx"), 1, "invalid argument"),
+        (format!("-t {target} --plane layer up xx"), 1, "cannot be given the preload library"),
+        (format!("-t {target} up --network host xx"), 1, "host"),
         (format!("-t {target} up {taken}"), 1, "already in use"),
-        ("-t container/nobody-there up x".to_owned(), 1, "there is no container"),
+        ("-t container/nobody-there up xx".to_owned(), 1, "there is no container"),
     ] {
         let done = mirrord(&lab, &sessions, &line)?;
         ensure!(done.code == code && done.stderr.contains(said), "{line}: {done:?}");
@@ -112,7 +118,7 @@ fn what_cannot_stand_is_said_and_nothing_is_started() -> Result<()> {
     }
     wait::until_true("nothing of a session to be there", || {
         let mut command = lab.docker.command();
-        let words = ["ps", "-aq", "--filter", "name=^x$"];
+        let words = ["ps", "-aq", "--filter", "name=^xx$"];
         Ok(command.args(words).stdin(Stdio::null()).output()?.stdout.is_empty())
     })?;
     Ok(())

@@ -14,6 +14,7 @@ use super::{Stood, Told, engine, stand, sum};
 use crate::args::Options;
 use crate::docker_run::client::DOCKER;
 use crate::docker_run::{Line, Rehomed, parse, rehome};
+use crate::env_rules::Delivery;
 use crate::failure::Failure;
 use crate::front;
 use crate::lock::{self, Entry};
@@ -22,6 +23,9 @@ use crate::session::events::Event;
 use crate::session::standing::{Caller, Place, Standing};
 use crate::session::words::Words;
 use crate::settings::Settings;
+
+/// The longest `--wait`, in seconds.
+const DAY: u64 = 24 * 60 * 60;
 
 /// What stands behind `up`.
 #[derive(Debug, Clone, Args)]
@@ -40,6 +44,7 @@ pub struct UpArgs {
     pub env_file: Option<PathBuf>,
     /// How many seconds it waits for a container, once who has called this is gone
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    #[arg(value_parser = clap::value_parser!(u64).range(..=DAY))]
     pub wait: u64,
     /// The network's name: containers are started with --network container:NAME
     #[arg(value_name = "NAME")]
@@ -73,16 +78,15 @@ pub fn up(args: &UpArgs, settings: &Settings, progress: &mut Progress) -> Result
         let Stood { session, name, target, pinned } = stood;
         let delivery = settings.env.deliver(target.env, &HashSet::new());
         let entry = Entry::of(&plan, pinned, delivery.names());
-        if let Err(failure) = lock::settle(settings.locking, &args.name, &entry) {
+        let settled = lock::settle(settings.locking, &args.name, &entry)
+            .and_then(|()| args.env_file.as_ref().map_or(Ok(()), |path| write(path, &delivery)));
+        if let Err(failure) = settled {
             super::end(&engine, &place(&args.name)).await?;
             return Err(failure);
         }
         Ok((session, name, delivery))
     })?;
-    if let Some(path) = &args.env_file {
-        write(path, &delivery.file).map_err(|error| {
-            Failure::caused_by(format!("cannot write {}", path.display()), &error)
-        })?;
+    if args.env_file.is_some() {
         let by_name = delivery.by_name.into_iter().map(|(name, _)| (name, "it has several lines"));
         for (name, why) in delivery.undelivered.into_iter().chain(by_name) {
             progress.warning(&format!("the target's variable {name} is left out: {why}"));
@@ -145,7 +149,12 @@ fn tell(progress: &mut Progress, event: &Event) {
 }
 
 /// Variables may be secrets: the file is its user's alone, and whole or not there.
-fn write(path: &Path, text: &str) -> io::Result<()> {
+fn write(path: &Path, delivery: &Delivery) -> Result<(), Failure> {
+    let written = write_text(path, &delivery.file);
+    written.map_err(|error| Failure::caused_by(format!("cannot write {}", path.display()), &error))
+}
+
+fn write_text(path: &Path, text: &str) -> io::Result<()> {
     let mut hidden = path.as_os_str().to_owned();
     hidden.push(format!(".{}", std::process::id()));
     let written = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&hidden);
