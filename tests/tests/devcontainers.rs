@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, ensure};
 use mirrord_tests::compose::Project;
@@ -67,9 +68,16 @@ impl<'lab> Workspace<'lab> {
         mirrord_tests::background::finish(&command)
     }
 
+    /// One at a time: the tool builds all its Features under one name.
+    fn try_up(&self, more: &[&str]) -> Result<Finished> {
+        static ONE: Mutex<()> = Mutex::new(());
+        let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+        self.run(&[&["up", "--buildkit", "never"], more].concat())
+    }
+
     /// Brings the dev container up: its id, and what was said.
     fn up(&self, more: &[&str]) -> Result<(String, String)> {
-        let done = self.run(&[&["up", "--buildkit", "never"], more].concat())?;
+        let done = self.try_up(more)?;
         ensure!(done.code == 0, "{done:?}");
         let last = done.stdout.lines().last().context("no outcome")?;
         let outcome: Value = serde_json::from_str(last).with_context(|| last.to_owned())?;
@@ -202,7 +210,7 @@ fn a_dev_container_with_a_network_of_its_own_is_told() -> Result<()> {
     let scene = scene(&lab)?;
     let Some(workspace) = Workspace::of("image", &scene, test)? else { return Ok(()) };
     workspace.edit("--network=container:${localWorkspaceFolderBasename}-target", "--init")?;
-    let done = workspace.run(&["up", "--buildkit", "never"])?;
+    let done = workspace.try_up(&[])?;
     let said = done.stdout + &done.stderr;
     ensure!(said.contains("this dev container has a network of its own"), "{said}");
     ensure!(said.contains("hint: runArgs"), "{said}");
