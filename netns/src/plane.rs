@@ -29,7 +29,7 @@ use crate::{
     BpfError, Proto,
     addresses::{self, InterfaceAddress},
     calls::{Call, Calls, Silent},
-    sk_lookup::{AddressKey, ConnectionKey, Lookup, SkLookupError, Sockets},
+    sk_lookup::{AddressKey, ConnectionKey, Lookup, SkLookupError, Sockets, is_missing_family},
     steered::SteeredUdp,
 };
 
@@ -312,12 +312,18 @@ impl Plane {
     }
 }
 
-/// A listener that answers nobody beside each of those that do.
+/// A listener that answers nobody beside each of those that do; for IPv6 only where loopback has it:
+/// elsewhere nobody connects by it.
 fn silent(sockets: &Sockets) -> Result<Vec<Silent>, SkLookupError> {
-    let families =
-        sockets.tcp.iter().map(|listener| Ok(Domain::for_address(listener.local_addr()?)));
-    let silent = families.map(|family: io::Result<Domain>| Silent::open(family?));
-    silent.collect::<io::Result<_>>().map_err(SkLookupError::Sockets)
+    let mut all = Vec::new();
+    for listener in &sockets.tcp {
+        let silent = listener.local_addr().map(Domain::for_address).and_then(Silent::open);
+        match silent {
+            Err(error) if is_missing_family(&error) => {}
+            silent => all.push(silent.map_err(SkLookupError::Sockets)?),
+        }
+    }
+    Ok(all)
 }
 
 /// From now on the app's connections are heard of.

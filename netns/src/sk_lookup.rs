@@ -80,8 +80,12 @@ impl Sockets {
     }
 }
 
-fn is_missing_family(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
+/// Whether the namespace has no such family of addresses.
+pub(crate) fn is_missing_family(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL | libc::ENETUNREACH)
+    )
 }
 
 /// A loaded program. Dropping it, or the death of the process, detaches it.

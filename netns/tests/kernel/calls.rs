@@ -120,6 +120,18 @@ fn an_app_that_listens_on_every_address_may_connect_to_the_same_port_elsewhere()
 }
 
 #[test]
+fn a_namespace_without_ipv6_is_steered_all_the_same() {
+    in_sidecar(|_| {
+        for device in ["all", "default", "lo"] {
+            set(&format!("net.ipv6.conf.{device}.disable_ipv6"), "1");
+        }
+        let mut plane = apply(&plan());
+        let (app, ours) = steered(&mut plane, socket(BEYOND, 80));
+        talk(&app, &ours);
+    });
+}
+
+#[test]
 fn what_stays_in_the_namespace_is_not_heard_of() {
     in_sidecar(|_| {
         let plane = apply(&plan());
