@@ -50,6 +50,8 @@ pub(crate) struct Mirror {
     /// Of the connections that the reassembly lost, so many were told.
     told: Cell<u64>,
     told_at: Cell<Option<Instant>>,
+    /// No copy begins now.
+    paused: Cell<bool>,
     stop: CancellationToken,
 }
 
@@ -88,6 +90,7 @@ impl Mirror {
             dropped: Cell::default(),
             told: Cell::default(),
             told_at: Cell::default(),
+            paused: Cell::default(),
             stop: CancellationToken::new(),
         });
         let (stop, work) = (mirror.stop.clone(), mirror.clone());
@@ -108,6 +111,11 @@ impl Mirror {
             self.capture.borrow_mut().remove(proto(port.protocol), port.number)?;
         }
         Ok(())
+    }
+
+    /// While there is no way to the app, new connections are left out, and counted.
+    pub(crate) fn pause(&self, paused: bool) {
+        self.paused.set(paused);
     }
 
     /// Ends the task, whose hold on this would otherwise keep the capture.
@@ -154,6 +162,10 @@ impl Mirror {
 
     fn handle(self: &Rc<Self>, event: Event, flows: &mut Flows) {
         match event {
+            Event::Opened { flow, .. } if self.paused.get() => {
+                flows.abandon(flow);
+                self.given_up.set(self.given_up.get() + 1);
+            }
             Event::Opened { flow, client, server } => self.begin(flow, client, server),
             Event::Data { flow, bytes } => {
                 if !self.queue(flow, bytes) {

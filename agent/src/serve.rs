@@ -15,6 +15,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use crate::beside::Patience;
 use crate::door::{Caller, Door};
 use crate::targets::{CallersTx, Targets};
 
@@ -29,7 +30,10 @@ type Admitted = (Caller, CallersTx);
 /// Serves tunnels until there was none for the configured time, or the CLI is gone with them.
 pub(crate) async fn serve(config: AgentConfig) -> anyhow::Result<()> {
     let door = Door::open(config.door)?;
-    let mut patience = Duration::from_secs(config.idle_timeout);
+    let mut patience = Patience {
+        idle: Duration::from_secs(config.idle_timeout),
+        cut: Duration::from_secs(config.grace),
+    };
     let (patience_tx, patience_rx) = watch::channel(patience);
     let (ended_tx, mut ended_rx) = mpsc::channel(ENDS);
     let targets = Rc::new(RefCell::new(Targets::new(&config, patience_rx, ended_tx)));
@@ -70,10 +74,11 @@ pub(crate) async fn serve(config: AgentConfig) -> anyhow::Result<()> {
                     return Ok(());
                 }
                 alone = true;
-                patience = Duration::from_secs(config.alone_timeout);
+                let alone = Duration::from_secs(config.alone_timeout);
+                patience = Patience { idle: alone, cut: alone.min(patience.cut) };
                 patience_tx.send_replace(patience);
             }
-            () = tokio::time::sleep_until(idle_since + patience), if idle => {
+            () = tokio::time::sleep_until(idle_since + patience.idle), if idle => {
                 info!("no tunnel any more: leaving");
                 return Ok(());
             }

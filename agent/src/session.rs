@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use mirrord_protocol::control::Protocol;
 use mirrord_protocol::frame::{Delivery, Errno, Frame, Open, OrigDst, Port};
-use mirrord_tunnel::{Events, Pipe, Role, Socket, Stream, Tunnel, TunnelError};
+use mirrord_tunnel::{Events, Greeting, Pipe, Socket, Stream, Tunnel, TunnelError};
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
@@ -17,7 +17,7 @@ use crate::{describe, outgoing, unix};
 
 /// One tunnel and what it holds in the target's namespace; all of it goes when this is dropped.
 pub(crate) struct Session {
-    tunnel: Tunnel,
+    pub(crate) tunnel: Tunnel,
     tasks: TaskTracker,
     target: Rc<Target>,
     incoming: RefCell<Taken>,
@@ -31,23 +31,53 @@ struct Taken {
 }
 
 impl Session {
-    pub(crate) fn new(target: Rc<Target>) -> Self {
+    /// For a tunnel that a proxy asks for.
+    pub(crate) fn new(target: Rc<Target>, greeting: &Greeting) -> Self {
         Self {
-            tunnel: Tunnel::new(Role::Agent),
+            tunnel: Tunnel::of(greeting),
             tasks: TaskTracker::new(),
             target,
             incoming: RefCell::default(),
         }
     }
 
-    /// Serves until the tunnel ends; says why it did.
-    pub(crate) async fn serve(self, socket: Socket<Pipe>) -> TunnelError {
-        self.tunnel.drive(socket, &self).await
+    /// Serves until the pipe ends; says why it did.
+    pub(crate) async fn serve(&self, socket: Socket<Pipe>) -> TunnelError {
+        self.tunnel.drive(socket, self).await
+    }
+
+    /// Goes on over another pipe, whose other end has `received` frames.
+    pub(crate) async fn resume(&self, mut socket: Socket<Pipe>, received: u64) -> TunnelError {
+        if let Err(error) = self.tunnel.answer(&mut socket, received).await {
+            return error;
+        }
+        self.take_back();
+        self.serve(socket).await
+    }
+
+    /// While there is no pipe, the target has its new clients itself; those that came before wait.
+    pub(crate) fn lend(&self) {
+        let taken = self.incoming.borrow();
+        let lent = taken.stealer.as_ref().map_or(Ok(()), |stealer| stealer.lend());
+        if let Err(error) = lent {
+            warn!(%error, "giving the ports back for a while failed");
+        }
+        taken.mirror.iter().for_each(|mirror| mirror.pause(true));
+    }
+
+    fn take_back(&self) {
+        let taken = self.incoming.borrow();
+        let failed = taken.stealer.as_ref().map(|stealer| stealer.take_back()).unwrap_or_default();
+        for (port, error) in failed {
+            self.tunnel.send(&Frame::Subscribed(port, Some(format!("{error:#}"))));
+        }
+        taken.mirror.iter().for_each(|mirror| mirror.pause(false));
     }
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
+        self.tunnel.end();
         let taken = self.incoming.take();
         if let Some(stealer) = taken.stealer {
             stealer.stop();

@@ -86,6 +86,21 @@ impl Stealer {
         Ok(())
     }
 
+    /// New clients of every port are the target's, until [`Stealer::take_back`].
+    pub(crate) fn lend(&self) -> anyhow::Result<()> {
+        let mut steal = self.steal.borrow_mut();
+        for port in self.ports.borrow().iter() {
+            steal.remove(proto(port.protocol), port.number)?;
+        }
+        Ok(())
+    }
+
+    /// New clients are ours again; gives the ports of which that failed.
+    pub(crate) fn take_back(&self) -> Vec<(Port, anyhow::Error)> {
+        let ports: Vec<Port> = self.ports.borrow().iter().copied().collect();
+        ports.into_iter().filter_map(|port| Some((port, self.add(port).err()?))).collect()
+    }
+
     /// Where a connection of ours to the target itself must come from, so that we do not take it.
     pub(crate) fn source_for(&self, to: SocketAddr) -> Option<Ipv4Addr> {
         let to_target = to.ip().is_loopback() || self.target.own.contains(&to.ip());

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
-use std::time::Duration;
 
 use mirrord_netns::enter::{ContainerId, EnterError, NotAnId, Process};
 use mirrord_protocol::control::{AgentConfig, Door};
@@ -12,7 +11,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tracing::{error, info_span};
 
-use crate::beside::Beside;
+use crate::beside::{Beside, Patience};
 use crate::door::Caller;
 use crate::target::{Nodes, Target};
 
@@ -52,7 +51,7 @@ pub(crate) struct Targets {
     threads: HashMap<Option<ContainerId>, CallersTx>,
     door: Door,
     nodes: Nodes,
-    patience_rx: watch::Receiver<Duration>,
+    patience_rx: watch::Receiver<Patience>,
     ended_tx: mpsc::Sender<Instant>,
 }
 
@@ -66,7 +65,7 @@ impl Targets {
     /// No thread yet. Each, at its end, says through `ended_tx` since when it had no tunnel.
     pub(crate) fn new(
         config: &AgentConfig,
-        patience_rx: watch::Receiver<Duration>,
+        patience_rx: watch::Receiver<Patience>,
         ended_tx: mpsc::Sender<Instant>,
     ) -> Self {
         let nodes = config.exclude_probes.as_deref().map(Into::into);
@@ -147,7 +146,7 @@ fn tell(
 fn serve(
     target: Target,
     callers_rx: mpsc::Receiver<Caller>,
-    patience_rx: watch::Receiver<Duration>,
+    patience_rx: watch::Receiver<Patience>,
 ) -> Instant {
     let (idle_tx, idle_rx) = sync_channel(1);
     let served = mirrord_tunnel::on_one_thread(async move {

@@ -51,6 +51,8 @@ pub struct ProxyConfig {
     pub hosts: Vec<String>,
     /// UDP ports of the app that are published: their replies leave directly.
     pub published_udp: Vec<u16>,
+    /// Seconds that a tunnel whose pipe broke waits for the next one.
+    pub grace: u64,
     /// `tracing` filter of the proxy's log on standard error.
     pub log: String,
 }
@@ -168,6 +170,8 @@ pub struct AgentConfig {
     pub idle_timeout: u64,
     /// The same once the CLI is gone.
     pub alone_timeout: u64,
+    /// Seconds that a tunnel whose pipe broke waits for the next one.
+    pub grace: u64,
     /// The addresses of the target's node, if the connections of its probes stay with the target;
     /// the default gateway of the target's namespace counts as one of them.
     pub exclude_probes: Option<Vec<IpAddr>>,
@@ -222,6 +226,8 @@ pub enum ProxyEvent {
     Reconnected {
         /// Which target's.
         target: TargetIndex,
+        /// Whether the connections that were open go on.
+        kept: bool,
     },
     /// What a pipe led to is no agent, or did not let us in; another pipe may be handed over.
     Refused {

@@ -36,6 +36,10 @@ impl fmt::Display for StreamId {
     }
 }
 
+/// Tells the tunnels apart that a session has to one target, one after the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TunnelId(pub u64);
+
 /// A Linux error number, as errno(3) names them on x86_64 and aarch64 alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Errno(pub i32);
@@ -90,6 +94,11 @@ pub enum Frame {
     Ping(u64),
     /// Answers the [`Frame::Ping`] of the same number.
     Pong(u64),
+    /// The first words on a pipe: which tunnel goes over it, and how many of its numbered frames
+    /// (see [`Frame::is_numbered`]) have come here; none where that tunnel is not known.
+    Hello(TunnelId, Option<u64>),
+    /// So many numbered frames have come here: the other side need not keep them any longer.
+    Received(u64),
     /// What the mirror could not copy since the last such frame.
     MirrorLoss {
         /// Packets that the kernel dropped on their way to the agent.
@@ -97,6 +106,14 @@ pub enum Frame {
         /// Connections of which no whole copy could be had.
         connections: u64,
     },
+}
+
+impl Frame {
+    /// Whether it belongs to the tunnel, and comes once and in its turn however often the pipe
+    /// breaks; the others belong to one pipe, and are lost with it.
+    pub fn is_numbered(&self) -> bool {
+        !matches!(self, Self::Ping(_) | Self::Pong(_) | Self::Hello(..) | Self::Received(_))
+    }
 }
 
 /// What a new stream is for.

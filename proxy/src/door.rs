@@ -54,7 +54,7 @@ impl Door {
         })
     }
 
-    /// Waits for the next arrival. The agent's socket is tried only while no tunnel stands.
+    /// Waits for the next arrival. The agent's socket is tried only while no tunnel has a pipe.
     pub(crate) async fn next(&mut self, alone: bool) -> anyhow::Result<Arrival> {
         match self {
             Self::Agent(token) if alone => {
@@ -132,8 +132,8 @@ impl Receiver {
 }
 
 /// Waits until who brought a pipe is gone; for ever if nobody did.
-pub(crate) async fn left(bringer: Option<UnixStream>) {
-    let Some(mut bringer) = bringer else { return std::future::pending().await };
+pub(crate) async fn left(bringer: &mut Option<UnixStream>) {
+    let Some(bringer) = bringer else { return std::future::pending().await };
     let mut ignored = [0; 64];
     while matches!(bringer.read(&mut ignored).await, Ok(len) if len > 0) {}
 }

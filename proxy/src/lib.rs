@@ -4,6 +4,7 @@
 //! ```text
 //!   CLI ─ stdin, stdout ─► init ─► worker ─┬─ door       the agent's socket, or pipes handed over
 //!    │                  (restarts it)  ▲   ├─ session    a tunnel to the agent of each target
+//!    │                                 │   ├─ drive      one of its pipes, until the next one
 //!    └─ stdin, stdout ─► pipe ─────────┘   ├─ place      steering, names; then capabilities go
 //!                       (hands them over)  ├─ outgoing   app ─► kernel ─► here ═► agent
 //!                                          ├─ datagrams  the same for UDP, both ways
@@ -17,6 +18,7 @@
 mod check;
 mod datagrams;
 mod door;
+mod drive;
 mod flow;
 mod incoming;
 mod init;

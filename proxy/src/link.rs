@@ -1,6 +1,6 @@
 //! The tunnels that stand now, if any do, and what the app wants of the targets behind them.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::{Rc, Weak};
@@ -21,12 +21,20 @@ use crate::subscriptions::Subscriptions;
 pub(crate) struct Link {
     pub(crate) config: ProxyConfig,
     pub(crate) tasks: TaskTracker,
-    tunnels: RefCell<BTreeMap<TargetIndex, Tunnel>>,
+    tunnels: RefCell<BTreeMap<TargetIndex, Way>>,
     /// The one that the app's own traffic takes.
     first: watch::Sender<Option<Tunnel>>,
     reception: OnceCell<Weak<dyn Reception>>,
     listening: RefCell<HashMap<(Protocol, u16), Vec<SocketAddr>>>,
     subscriptions: RefCell<Subscriptions>,
+    leaving: Cell<bool>,
+}
+
+/// The way to one target.
+struct Way {
+    tunnel: Tunnel,
+    /// Whether it has a pipe.
+    live: bool,
 }
 
 impl Link {
@@ -39,6 +47,7 @@ impl Link {
             reception: OnceCell::new(),
             listening: RefCell::default(),
             subscriptions: RefCell::default(),
+            leaving: Cell::new(false),
         })
     }
 
@@ -56,7 +65,16 @@ impl Link {
         for port in self.subscriptions.borrow().ports() {
             self.subscribe_through(tunnel, port);
         }
-        self.tunnels.borrow_mut().insert(target, tunnel.clone());
+        let way = Way { tunnel: tunnel.clone(), live: true };
+        self.tunnels.borrow_mut().insert(target, way);
+        self.choose_first();
+    }
+
+    /// A tunnel has lost its pipe, or has another.
+    pub(crate) fn set_live(&self, target: TargetIndex, live: bool) {
+        if let Some(way) = self.tunnels.borrow_mut().get_mut(&target) {
+            way.live = live;
+        }
         self.choose_first();
     }
 
@@ -72,8 +90,31 @@ impl Link {
     }
 
     fn choose_first(&self) {
-        let first = self.tunnels.borrow().values().next().cloned();
+        let first = {
+            let tunnels = self.tunnels.borrow();
+            let mut ways = tunnels.values();
+            let live = tunnels.values().find(|way| way.live);
+            live.or_else(|| ways.next()).map(|way| way.tunnel.clone())
+        };
         self.first.send_replace(first);
+    }
+
+    /// The agents are told that nothing more comes; says when they were.
+    pub(crate) async fn leave(&self) {
+        self.leaving.set(true);
+        let live: Vec<Tunnel> = {
+            let tunnels = self.tunnels.borrow();
+            tunnels.values().filter(|way| way.live).map(|way| way.tunnel.clone()).collect()
+        };
+        for tunnel in live {
+            tunnel.finish();
+            tunnel.over().await;
+        }
+    }
+
+    /// Whether tunnels end because this process does.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.leaving.get()
     }
 
     /// The tunnel of the first target that has one, once there is one.
@@ -89,7 +130,7 @@ impl Link {
 
     /// Whether all that the app has sent to its end has arrived.
     pub(crate) fn is_delivered(&self) -> bool {
-        self.tunnels.borrow().values().all(Tunnel::is_delivered)
+        self.tunnels.borrow().values().all(|way| way.tunnel.is_delivered())
     }
 
     /// Says on which addresses the app listens for a port; none: on none any more.
@@ -123,16 +164,16 @@ impl Link {
 
     pub(crate) fn subscribe(&self, mapping: PortMapping) {
         let port = self.subscriptions.borrow_mut().add(mapping);
-        for tunnel in self.tunnels.borrow().values() {
-            self.subscribe_through(tunnel, port);
+        for way in self.tunnels.borrow().values() {
+            self.subscribe_through(&way.tunnel, port);
         }
     }
 
     pub(crate) fn unsubscribe(&self, mapping: PortMapping) {
         let port = Port { protocol: mapping.protocol, number: mapping.remote };
         if self.subscriptions.borrow_mut().remove(port) {
-            for tunnel in self.tunnels.borrow().values() {
-                tunnel.send(&Frame::Unsubscribe(port));
+            for way in self.tunnels.borrow().values() {
+                way.tunnel.send(&Frame::Unsubscribe(port));
             }
             say(&ProxyEvent::Unsubscribed(mapping));
         }

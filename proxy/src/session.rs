@@ -1,4 +1,5 @@
-//! A session's tunnels: one to the agent beside each target, each in a task of its own.
+//! A session's tunnels: one to the agent beside each target, over one pipe after another, each of
+//! which is driven by a task of its own.
 
 use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
@@ -7,13 +8,14 @@ use std::time::Duration;
 use anyhow::Context;
 use mirrord_protocol::control::{Agents, ProxyEvent, Target, TargetIndex};
 use mirrord_protocol::frame::{Description, Frame};
-use mirrord_tunnel::{Pipe, Role, Socket, Tunnel};
+use mirrord_tunnel::Tunnel;
 use tokio::sync::mpsc;
-use tokio::task::{AbortHandle, JoinError, JoinSet};
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 use tracing::info;
 
-use crate::door::{self, Arrival, Door};
+use crate::door::{Arrival, Door};
+use crate::drive::{Current, Drive, End, Ended, Generation, News, Way, What};
 use crate::layer::Provision;
 use crate::link::Link;
 use crate::peer::Peer;
@@ -35,11 +37,11 @@ struct Session {
     provision: Provision,
     door: Door,
     targets: Targets,
-    /// Each target's latest tunnel.
+    /// Each target's tunnel.
     current: HashMap<TargetIndex, Current>,
-    tunnels: JoinSet<Ended>,
-    described_tx: mpsc::Sender<Described>,
-    described_rx: mpsc::Receiver<Described>,
+    pipes: JoinSet<Ended>,
+    news_tx: mpsc::Sender<News>,
+    news_rx: mpsc::Receiver<News>,
     /// What stands once the app may start.
     place: Option<Place>,
     tasks: JoinSet<anyhow::Error>,
@@ -49,41 +51,18 @@ struct Session {
     missed: BTreeSet<TargetIndex>,
 }
 
-/// Tells a target's tunnels apart.
-type Generation = u64;
-
-struct Current {
-    generation: Generation,
-    driver: AbortHandle,
-    tunnel: Tunnel,
-}
-
-/// A target says who it is.
-struct Described {
-    target: TargetIndex,
-    generation: Generation,
-    description: Description,
-}
-
-/// A tunnel has come to its end.
-struct Ended {
-    target: TargetIndex,
-    generation: Generation,
-    reason: anyhow::Error,
-}
-
 impl Session {
     fn new(link: Rc<Link>, provision: Provision, door: Door) -> Self {
-        let (described_tx, described_rx) = mpsc::channel(16);
+        let (news_tx, news_rx) = mpsc::channel(16);
         Self {
             link,
             provision,
             door,
             targets: Targets::default(),
             current: HashMap::new(),
-            tunnels: JoinSet::new(),
-            described_tx,
-            described_rx,
+            pipes: JoinSet::new(),
+            news_tx,
+            news_rx,
             place: None,
             tasks: JoinSet::new(),
             gathered: None,
@@ -95,10 +74,11 @@ impl Session {
     async fn serve(&mut self) -> anyhow::Result<()> {
         loop {
             let gathered = self.gathered.unwrap_or_else(Instant::now);
+            let given_up = self.given_up();
             tokio::select! {
-                arrival = self.door.next(self.current.is_empty()) => self.arrived(arrival?),
-                Some(described) = self.described_rx.recv() => self.described(described).await?,
-                Some(ended) = self.tunnels.join_next() => self.ended(ended)?,
+                arrival = self.door.next(self.pipes.is_empty()) => self.arrived(arrival?),
+                Some(news) = self.news_rx.recv() => self.hear(news).await?,
+                Some(ended) = self.pipes.join_next() => self.ended(ended)?,
                 Some(failed) = self.tasks.join_next() => {
                     return Err(failed.unwrap_or_else(anyhow::Error::new));
                 }
@@ -108,8 +88,18 @@ impl Session {
                         self.begin().await?;
                     }
                 }
+                () = tokio::time::sleep_until(given_up.0), if given_up.1.is_some() => {
+                    given_up.1.into_iter().for_each(|target| self.lose(target));
+                }
             }
         }
+    }
+
+    /// Whose tunnel has waited long enough for another pipe, and when it has.
+    fn given_up(&self) -> (Instant, Option<TargetIndex>) {
+        let grace = Duration::from_secs(self.link.config.grace);
+        let cut = self.current.iter().filter_map(|(target, now)| Some((now.cut?, *target))).min();
+        cut.map_or((Instant::now(), None), |(at, target)| (at + grace, Some(target)))
     }
 
     /// How many targets the app waits for; none where agents are reached by their one socket.
@@ -133,32 +123,48 @@ impl Session {
         if self.generation == 0 {
             say(&ProxyEvent::Connected);
         }
-        if let Some(old) = self.current.remove(&target) {
-            old.driver.abort();
-            self.down(target, "another pipe took its place");
-        }
+        self.lead(target, Way { socket, bringer });
+    }
+
+    /// Leads a target's tunnel over this pipe: the one that it has, or a new one.
+    fn lead(&mut self, target: TargetIndex, way: Way) {
         self.generation += 1;
-        let (generation, tunnel) = (self.generation, Tunnel::new(Role::Proxy));
-        let peer = Peer::new(self.link.clone(), target);
-        let (driven, described_tx) = (tunnel.clone(), self.described_tx.clone());
+        let generation = self.generation;
+        let (tunnel, peer, before, cut) = match self.current.remove(&target) {
+            Some(old) => {
+                old.driver.abort();
+                if old.cut.is_none() {
+                    self.cut(target, "another pipe took its place");
+                }
+                let cut = old.cut.unwrap_or_else(Instant::now);
+                (old.tunnel, old.peer, Some(old.driver), Some(cut))
+            }
+            None => (Tunnel::new(), Rc::new(Peer::new(self.link.clone(), target)), None, None),
+        };
+        let drive = Drive {
+            target,
+            generation,
+            tunnel: tunnel.clone(),
+            peer: peer.clone(),
+            news_tx: self.news_tx.clone(),
+            before,
+        };
+        if cut.is_none() {
+            self.ask(target, &tunnel);
+        }
+        let driver = self.pipes.spawn_local(drive.run(way));
+        self.current.insert(target, Current { generation, driver, tunnel, peer, cut });
+    }
+
+    /// Asks through a new tunnel who the target is.
+    fn ask(&mut self, target: TargetIndex, tunnel: &Tunnel) {
         // One agent of one place: what is known of it stays true.
-        let describes = self.place.is_none() || self.awaited().is_some();
-        if describes {
-            tunnel.send(&Frame::Describe { env: self.wants_env(target) });
+        if self.place.is_some() && self.awaited().is_none() {
+            self.link.up(target, tunnel);
+            let kept = !self.missed.remove(&target);
+            return say(&ProxyEvent::Reconnected { target, kept });
         }
-        let driver = self.tunnels.spawn_local(async move {
-            let reason = tokio::select! {
-                end = drive(driven, socket, peer, (target, generation), described_tx) => end,
-                () = door::left(bringer) => anyhow::anyhow!("who brought the pipe is gone"),
-            };
-            Ended { target, generation, reason }
-        });
-        let current = Current { generation, driver, tunnel };
-        if !describes {
-            self.link.up(target, &current.tunnel);
-            say(&ProxyEvent::Reconnected { target });
-        }
-        self.current.insert(target, current);
+        tunnel.send(&Frame::Describe { env: self.wants_env(target) });
     }
 
     /// The environment is a secret: it is asked for once, of the target that lends it, and not any
@@ -168,12 +174,33 @@ impl Session {
         self.link.config.env && starts && target == 0
     }
 
-    async fn described(&mut self, described: Described) -> anyhow::Result<()> {
-        let Described { target, generation, description } = described;
-        let Some(current) = self.current.get(&target).filter(|now| now.generation == generation)
-        else {
-            return Ok(());
-        };
+    async fn hear(&mut self, news: News) -> anyhow::Result<()> {
+        let News { target, generation, what } = news;
+        let current = self.current.get_mut(&target).filter(|now| now.generation == generation);
+        let Some(current) = current else { return Ok(()) };
+        match what {
+            What::Resumed => {
+                current.cut = None;
+                self.link.set_live(target, true);
+                self.targets.back(target);
+                self.missed.remove(&target);
+                info!(target_index = target, "tunnel resumed");
+                say(&ProxyEvent::Reconnected { target, kept: true });
+                Ok(())
+            }
+            What::Described(description) => {
+                let tunnel = current.tunnel.clone();
+                self.described(target, &tunnel, description).await
+            }
+        }
+    }
+
+    async fn described(
+        &mut self,
+        target: TargetIndex,
+        tunnel: &Tunnel,
+        description: Description,
+    ) -> anyhow::Result<()> {
         self.targets.found(target, description);
         for gone in self.targets.forget(std::time::Instant::now()) {
             self.link.forget(gone);
@@ -183,11 +210,12 @@ impl Session {
                 let message = format!("the target has moved and could not be followed: {error:#}");
                 say(&ProxyEvent::Warning { message });
             }
-            self.link.up(target, &current.tunnel);
+            self.link.up(target, tunnel);
         }
         // Of one that is new to a running app the CLI hears in the same words.
-        if self.missed.remove(&target) || self.place.is_some() {
-            say(&ProxyEvent::Reconnected { target });
+        let missed = self.missed.remove(&target);
+        if missed || self.place.is_some() {
+            say(&ProxyEvent::Reconnected { target, kept: !missed });
         }
         match self.awaited().unwrap_or(1) {
             _ if self.place.is_some() => {}
@@ -225,49 +253,55 @@ impl Session {
             Err(error) if error.is_cancelled() => return Ok(()),
             Err(error) => return Err(error).context("driving a tunnel"),
         };
-        let Ended { target, generation, reason } = ended;
-        if self.current.get(&target).is_none_or(|now| now.generation != generation) {
-            return Ok(());
+        let Ended { target, generation, end } = ended;
+        let only_one = self.awaited().is_none();
+        let current = self.current.get_mut(&target).filter(|now| now.generation == generation);
+        let Some(current) = current.filter(|_| !self.link.is_leaving()) else { return Ok(()) };
+        let waiting = current.cut.is_some();
+        let asking = self.place.is_none() && only_one;
+        match end {
+            End::Cut(reason) if asking => {
+                return Err(anyhow::anyhow!(reason)).context("asking who the target is");
+            }
+            End::Over(reason) if asking => {
+                return Err(reason).context("asking who the target is");
+            }
+            End::Cut(reason) => {
+                current.cut.get_or_insert_with(Instant::now);
+                if !waiting {
+                    self.cut(target, &reason);
+                }
+            }
+            End::Over(reason) => {
+                if !waiting {
+                    self.cut(target, &format!("{reason:#}"));
+                }
+                self.lose(target);
+            }
+            End::Forgotten(way) => {
+                self.lose(target);
+                self.lead(target, way);
+            }
         }
-        self.current.remove(&target);
-        if self.place.is_none() && self.awaited().is_none() {
-            return Err(reason).context("asking who the target is");
-        }
-        self.down(target, &format!("{reason:#}"));
         Ok(())
     }
 
-    fn down(&mut self, target: TargetIndex, reason: &str) {
-        self.link.down(target);
+    /// A target's tunnel has no pipe any more.
+    fn cut(&mut self, target: TargetIndex, reason: &str) {
+        self.link.set_live(target, false);
         self.targets.lost(target, std::time::Instant::now());
         self.missed.insert(target);
         info!(target_index = target, reason, "tunnel down");
         say(&ProxyEvent::Disconnected { target, reason: reason.to_owned() });
     }
-}
 
-/// Carries a tunnel to its end, and passes on who the target says that it is.
-async fn drive(
-    tunnel: Tunnel,
-    socket: Socket<Pipe>,
-    peer: Peer,
-    (target, generation): (TargetIndex, Generation),
-    described_tx: mpsc::Sender<Described>,
-) -> anyhow::Error {
-    let driving = tunnel.drive(socket, &peer);
-    tokio::pin!(driving);
-    let describing = async {
-        loop {
-            let description = peer.description().await;
-            let described = Described { target, generation, description };
-            if described_tx.send(described).await.is_err() {
-                return;
-            }
+    /// A target's tunnel is not waited for any more: its connections are reset.
+    fn lose(&mut self, target: TargetIndex) {
+        if let Some(lost) = self.current.remove(&target) {
+            lost.driver.abort();
+            lost.tunnel.end();
         }
-    };
-    tokio::select! {
-        end = &mut driving => anyhow::Error::new(end),
-        () = describing => anyhow::anyhow!("the session is over"),
+        self.link.down(target);
     }
 }
 

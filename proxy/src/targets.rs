@@ -33,6 +33,13 @@ impl Targets {
         }
     }
 
+    /// A target that was lost is there as it was.
+    pub(crate) fn back(&mut self, target: TargetIndex) {
+        if let Some(known) = self.0.get_mut(&target) {
+            known.lost = None;
+        }
+    }
+
     /// Whether a target is there.
     pub(crate) fn is_there(&self, target: TargetIndex) -> bool {
         self.0.get(&target).is_some_and(|known| known.lost.is_none())

@@ -17,6 +17,8 @@ use crate::{report, session};
 const RETRY: Duration = Duration::from_millis(5);
 /// How long the last bytes of the app may take to arrive.
 const DELIVERY: Duration = Duration::from_millis(1500);
+/// How long it may take to say goodbye.
+const GOODBYE: Duration = Duration::from_millis(100);
 
 /// Runs the worker; see the crate. Static programs of the app are given `static_layer`, a
 /// freestanding build of the preload library.
@@ -68,4 +70,5 @@ async fn farewell(mut stdin: BufReader<pipe::Receiver>, link: &Link) {
         }
     };
     let _ = tokio::time::timeout(DELIVERY, delivered).await;
+    let _ = tokio::time::timeout(GOODBYE, link.leave()).await;
 }

@@ -6,14 +6,20 @@
 //!                                    ┘   (one byte pipe)    └─ …
 //! ```
 //!
+//! A pipe may break at any byte; the next one goes on with the same streams. Frames are numbered by
+//! counting them, and each end keeps what the other has not acknowledged.
+//!
 //! Everything of a tunnel lives on one thread ([`on_one_thread`]), so its state needs no lock and a
 //! byte that comes in wakes no other thread.
 
 #![forbid(unsafe_code)]
 
+mod arena;
 pub mod datagrams;
+mod greeting;
 pub mod handover;
 mod handshake;
+mod kept;
 mod outbox;
 mod packets;
 mod pause;
@@ -24,10 +30,11 @@ mod state;
 mod stream;
 mod tunnel;
 
+pub use greeting::Greeting;
 pub use handshake::{HandshakeError, Socket, accept, adopt, connect};
 pub use pause::or_pause;
 pub use pipe::{HandedPipe, Pipe, UnixPipe, listen};
 pub use relay::{Answers, Near, Outcome};
 pub use runtime::on_one_thread;
 pub use stream::{OpenError, Stream};
-pub use tunnel::{Events, Role, Tunnel, TunnelError};
+pub use tunnel::{Events, Tunnel, TunnelError};

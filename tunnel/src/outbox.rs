@@ -6,10 +6,16 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 
+use crate::kept::Kept;
+use crate::state::Violation;
+
 /// Above so many bytes the streams stop reading from their sockets.
 const HIGH_WATER: usize = 512 << 10;
+/// The same for bytes that have left and may have to leave again.
+const MAX_KEPT: usize = 8 << 20;
 
-/// Frames in the order in which they leave; urgent ones first.
+/// Frames in the order in which they leave: those of the pipe first, then what the last pipe may
+/// have lost, then urgent ones.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     inner: RefCell<Inner>,
@@ -17,20 +23,36 @@ pub(crate) struct Outbox {
 
 #[derive(Debug, Default)]
 struct Inner {
+    passing: VecDeque<Bytes>,
+    kept: Kept,
     urgent: VecDeque<Bytes>,
     frames: VecDeque<Bytes>,
-    /// Bytes that were pushed and not yet flushed.
-    bytes: usize,
+    /// Bytes that wait in `urgent` and `frames`.
+    waiting: usize,
+    /// Bytes that were popped and not yet flushed.
+    unflushed: usize,
     writer: Option<Waker>,
     blocked: VecDeque<Waker>,
     /// How often the blocked ones were woken.
     round: u64,
+    closing: bool,
     closed: bool,
 }
 
 /// A stream's place among the blocked ones: it queues once a round.
 #[derive(Debug, Default)]
 pub(crate) struct Ticket(Option<u64>);
+
+/// What the writer is to do.
+#[derive(Debug)]
+pub(crate) enum Next {
+    /// Write this.
+    Frame(Bytes),
+    /// There is nothing now.
+    Nothing,
+    /// There will be nothing any more.
+    Close,
+}
 
 impl Outbox {
     /// Queues a frame behind those of its stream.
@@ -43,10 +65,17 @@ impl Outbox {
         self.inner.borrow_mut().add(frame, |inner| &mut inner.urgent);
     }
 
+    /// Queues a frame of the present pipe, which is lost with it.
+    pub(crate) fn push_passing(&self, frame: Bytes) {
+        let mut inner = self.inner.borrow_mut();
+        inner.passing.push_back(frame);
+        inner.wake_writer();
+    }
+
     /// Whether a stream may add data; if not, it is woken when it may.
     pub(crate) fn poll_room(&self, cx: &Context<'_>, ticket: &mut Ticket) -> Poll<()> {
         let mut inner = self.inner.borrow_mut();
-        if inner.bytes < HIGH_WATER {
+        if inner.has_room() {
             return Poll::Ready(());
         }
         if ticket.0 != Some(inner.round) {
@@ -58,41 +87,72 @@ impl Outbox {
 
     /// Whether the pipe is what everyone waits for: then a stream adds one frame at its turn.
     pub(crate) fn is_contended(&self) -> bool {
-        self.inner.borrow().bytes >= HIGH_WATER / 2
+        let inner = self.inner.borrow();
+        inner.waiting + inner.unflushed >= HIGH_WATER / 2
     }
 
     /// Whether a datagram may be added; otherwise it is to be dropped, as on any network.
     pub(crate) fn has_room(&self) -> bool {
-        self.inner.borrow().bytes < HIGH_WATER
+        self.inner.borrow().has_room()
     }
 
     /// Whether everything has left.
     pub(crate) fn is_empty(&self) -> bool {
-        self.inner.borrow().bytes == 0
+        let inner = self.inner.borrow();
+        inner.waiting + inner.unflushed == 0 && !inner.kept.has_next()
     }
 
-    /// The next frame to write.
-    pub(crate) fn pop(&self) -> Option<Bytes> {
+    /// What the writer does next.
+    pub(crate) fn pop(&self) -> Next {
         let mut inner = self.inner.borrow_mut();
-        inner.urgent.pop_front().or_else(|| inner.frames.pop_front())
+        let frame = inner.passing.pop_front().or_else(|| inner.kept.next());
+        if let Some(frame) = frame.or_else(|| inner.pop_new()) {
+            inner.unflushed += frame.len();
+            return Next::Frame(frame);
+        }
+        if inner.closing { Next::Close } else { Next::Nothing }
     }
 
-    /// Waits until there is a frame to write.
+    /// Waits until there is something for the writer to do.
     pub(crate) fn poll_ready(&self, cx: &Context<'_>) -> Poll<()> {
         let mut inner = self.inner.borrow_mut();
-        if inner.urgent.is_empty() && inner.frames.is_empty() {
-            inner.writer = Some(cx.waker().clone());
-            return Poll::Pending;
+        let something = inner.waiting > 0 || !inner.passing.is_empty() || inner.kept.has_next();
+        if something || inner.closing {
+            return Poll::Ready(());
         }
-        Poll::Ready(())
+        inner.writer = Some(cx.waker().clone());
+        Poll::Pending
     }
 
-    /// So many bytes have left: whoever waited for room is woken.
-    pub(crate) fn flushed(&self, bytes: usize) {
+    /// All that was popped has left: whoever waited for room is woken.
+    pub(crate) fn flushed(&self) {
+        self.inner.borrow_mut().unflushed = 0;
+        self.wake_blocked();
+    }
+
+    /// The other end has every numbered frame below this number.
+    pub(crate) fn acknowledged(&self, below: u64) -> Result<(), Violation> {
+        self.inner.borrow_mut().kept.acknowledge(below)?;
+        self.wake_blocked();
+        Ok(())
+    }
+
+    /// There is another pipe, whose other end has every numbered frame below this number.
+    pub(crate) fn rewind(&self, below: u64) -> Result<(), Violation> {
+        {
+            let mut inner = self.inner.borrow_mut();
+            inner.passing.clear();
+            inner.unflushed = 0;
+            inner.kept.rewind(below)?;
+        }
+        self.wake_blocked();
+        Ok(())
+    }
+
+    fn wake_blocked(&self) {
         let blocked = {
             let mut inner = self.inner.borrow_mut();
-            inner.bytes = inner.bytes.saturating_sub(bytes);
-            if inner.bytes >= HIGH_WATER {
+            if !inner.has_room() {
                 return;
             }
             inner.round += 1;
@@ -101,28 +161,57 @@ impl Outbox {
         blocked.into_iter().for_each(Waker::wake);
     }
 
+    /// What waits still leaves, and nothing after it.
+    pub(crate) fn finish(&self) {
+        let mut inner = self.inner.borrow_mut();
+        inner.closing = true;
+        inner.wake_writer();
+    }
+
+    /// Waits until nothing leaves any more.
+    pub(crate) fn poll_closed(&self, cx: &Context<'_>) -> Poll<()> {
+        let mut inner = self.inner.borrow_mut();
+        if inner.closed {
+            return Poll::Ready(());
+        }
+        inner.blocked.push_back(cx.waker().clone());
+        Poll::Pending
+    }
+
     /// Nothing leaves any more.
     pub(crate) fn close(&self) {
         let blocked = {
             let mut inner = self.inner.borrow_mut();
-            *inner = Inner {
-                closed: true,
-                blocked: std::mem::take(&mut inner.blocked),
-                ..Inner::default()
-            };
-            std::mem::take(&mut inner.blocked)
+            let blocked = std::mem::take(&mut inner.blocked);
+            *inner = Inner { closed: true, ..Inner::default() };
+            blocked
         };
         blocked.into_iter().for_each(Waker::wake);
     }
 }
 
 impl Inner {
+    fn has_room(&self) -> bool {
+        self.waiting + self.unflushed < HIGH_WATER && self.kept.bytes() < MAX_KEPT
+    }
+
+    fn pop_new(&mut self) -> Option<Bytes> {
+        let frame = self.urgent.pop_front().or_else(|| self.frames.pop_front())?;
+        self.waiting -= frame.len();
+        self.kept.add(frame.clone());
+        Some(frame)
+    }
+
     fn add(&mut self, frame: Bytes, queue: impl FnOnce(&mut Self) -> &mut VecDeque<Bytes>) {
         if self.closed {
             return;
         }
-        self.bytes += frame.len();
+        self.waiting += frame.len();
         queue(self).push_back(frame);
+        self.wake_writer();
+    }
+
+    fn wake_writer(&mut self) {
         if let Some(writer) = self.writer.take() {
             writer.wake();
         }

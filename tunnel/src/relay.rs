@@ -6,11 +6,10 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::Buf;
 use mirrord_protocol::frame::{DATA_HEADER, Frame, MAX_DATA, data_header};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
-use tokio_util::io::poll_read_buf;
 
 use crate::outbox::Ticket;
 use crate::state::Broken;
@@ -56,36 +55,6 @@ impl Near for TcpStream {
 
 /// Its end is a reset if bytes are left in it, and there is no other way to one.
 impl Near for UnixStream {}
-
-/// Memory that frames are read into. A frame keeps its share until it has left.
-#[derive(Debug, Default)]
-pub(crate) struct Arena(BytesMut);
-
-const BLOCK: usize = 256 << 10;
-
-impl Arena {
-    /// Reads at most `max` bytes from the socket right behind `header`; `None` at its end.
-    fn poll_frame(
-        &mut self,
-        cx: &mut Context<'_>,
-        socket: &mut impl Near,
-        header: &[u8],
-        max: usize,
-    ) -> Poll<io::Result<Option<Bytes>>> {
-        if self.0.capacity() < header.len() + max && !self.0.try_reclaim(BLOCK) {
-            self.0 = BytesMut::with_capacity(BLOCK);
-        }
-        self.0.put_slice(header);
-        let read = poll_read_buf(Pin::new(socket), cx, &mut (&mut self.0).limit(max));
-        match read {
-            Poll::Ready(Ok(n)) if n > 0 => Poll::Ready(Ok(Some(self.0.split().freeze()))),
-            other => {
-                self.0.clear();
-                other.map_ok(|_| None)
-            }
-        }
-    }
-}
 
 impl Stream {
     /// Relays until both directions have ended, or one end resets.

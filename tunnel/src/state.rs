@@ -39,6 +39,9 @@ pub enum Violation {
     /// A stream with an id that is in use, or not the peer's to give.
     #[error("stream id {0} is not the peer's to open")]
     Id(u32),
+    /// It claims to have frames that were not sent, or to lack what it had.
+    #[error("{0} frames can't have been received")]
+    Number(u64),
 }
 
 /// One stream, seen from one end.

@@ -4,17 +4,19 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
-use mirrord_protocol::frame::{DecodeError, Errno, Frame, Open, StreamId};
+use mirrord_protocol::frame::{DecodeError, Errno, Frame, Open, StreamId, TunnelId};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::{Error as WebSocketError, Message};
 
+use crate::arena::Arena;
+use crate::greeting::Greeting;
 use crate::handshake::Socket;
-use crate::outbox::Outbox;
-use crate::relay::Arena;
+use crate::outbox::{Next, Outbox};
 use crate::state::{Broken, State, Violation};
 use crate::stream::Stream;
 
@@ -22,6 +24,10 @@ use crate::stream::Stream;
 const HEARTBEAT: Duration = Duration::from_secs(2);
 /// A peer that says nothing for so long is gone.
 const SILENCE: Duration = Duration::from_secs(10);
+/// What has come is acknowledged once it is so many bytes,
+const ACKNOWLEDGED_BYTES: usize = 256 << 10;
+/// or so many frames; with the next heartbeat at the latest.
+const ACKNOWLEDGED_FRAMES: u64 = 1024;
 /// The writer flushes after so many bytes, so that streams get room again.
 const BATCH: usize = 256 << 10;
 /// So many streams may be open when one more is asked for.
@@ -31,7 +37,7 @@ const EMFILE: i32 = 24;
 
 /// Which end this is; it decides which stream ids are ours to give.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
+enum Role {
     /// Opens odd streams.
     Proxy,
     /// Opens even streams.
@@ -53,15 +59,24 @@ pub trait Events {
 /// Why a tunnel ended.
 #[derive(Debug, thiserror::Error)]
 pub enum TunnelError {
-    /// The other end closed it, or its process ended.
+    /// The other end has nothing more to say.
     #[error("the other end closed the tunnel")]
     Closed,
+    /// The pipe ended, and nobody said that the tunnel does.
+    #[error("the tunnel's pipe ended")]
+    Cut,
     /// The pipe broke.
     #[error("the tunnel's pipe broke")]
     Pipe(#[source] Box<WebSocketError>),
+    /// The other end is another one than before: the streams are lost.
+    #[error("the other end does not know the tunnel any more")]
+    Forgotten,
     /// The other end hangs, or a cut was not reported.
     #[error("nothing came through the tunnel for {} s", SILENCE.as_secs())]
     Silent,
+    /// What came is no WebSocket message.
+    #[error("the other end does not speak WebSocket")]
+    Foreign(#[source] Box<WebSocketError>),
     /// What came is no frame.
     #[error("the other end sent what is no message")]
     Decode(#[from] DecodeError),
@@ -73,12 +88,28 @@ pub enum TunnelError {
     Unexpected,
 }
 
+impl TunnelError {
+    /// Whether the pipe alone came to its end: another one can carry on.
+    pub fn is_cut(&self) -> bool {
+        matches!(self, Self::Cut | Self::Pipe(_) | Self::Silent)
+    }
+}
+
 /// One tunnel; clones are the same tunnel.
 #[derive(Clone)]
 pub struct Tunnel(pub(crate) Rc<Inner>);
 
 pub(crate) struct Inner {
     role: Role,
+    id: TunnelId,
+    /// Whether it has had a pipe.
+    begun: Cell<bool>,
+    /// So many numbered frames have come.
+    received: Cell<u64>,
+    /// So many of them the other end knows to have come,
+    acknowledged: Cell<u64>,
+    /// and so many bytes it does not know of.
+    unacknowledged: Cell<usize>,
     next: Cell<u32>,
     streams: RefCell<HashMap<StreamId, Rc<RefCell<State>>>>,
     pub(crate) outbox: Outbox,
@@ -90,11 +121,27 @@ pub(crate) struct Inner {
 }
 
 impl Tunnel {
-    /// A tunnel without a pipe yet; what is sent waits for [`Tunnel::drive`].
-    pub fn new(role: Role) -> Self {
+    /// A proxy's tunnel without a pipe yet; what is sent waits for [`Tunnel::drive`].
+    pub fn new() -> Self {
+        let born = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let id = TunnelId(u64::try_from(born.as_nanos()).unwrap_or(u64::MAX));
+        Self::make(Role::Proxy, id)
+    }
+
+    /// An agent's end of the tunnel that a proxy asked for.
+    pub fn of(greeting: &Greeting) -> Self {
+        Self::make(Role::Agent, greeting.tunnel)
+    }
+
+    fn make(role: Role, id: TunnelId) -> Self {
         let now = Instant::now();
         Self(Rc::new(Inner {
             role,
+            id,
+            begun: Cell::new(false),
+            received: Cell::new(0),
+            acknowledged: Cell::new(0),
+            unacknowledged: Cell::new(0),
             next: Cell::new(if role == Role::Proxy { 1 } else { 2 }),
             streams: RefCell::default(),
             outbox: Outbox::default(),
@@ -104,6 +151,28 @@ impl Tunnel {
             heard: Cell::new(now),
             ended: Cell::new(false),
         }))
+    }
+
+    /// Its name among the tunnels of its session.
+    pub fn id(&self) -> TunnelId {
+        self.0.id
+    }
+
+    /// How many numbered frames have come.
+    pub(crate) fn received(&self) -> u64 {
+        self.0.received.get()
+    }
+
+    /// Notes that there is a pipe; says whether there was one before.
+    pub(crate) fn begin(&self) -> bool {
+        self.0.begun.replace(true)
+    }
+
+    /// Another pipe goes on from here: the other end has so many frames.
+    pub(crate) fn rewind(&self, received: u64) -> Result<(), Violation> {
+        self.0.acknowledged.set(self.received());
+        self.0.unacknowledged.set(0);
+        self.0.outbox.rewind(received)
     }
 
     /// Opens a stream. On a tunnel that has ended, or is full, it is broken from the start.
@@ -150,24 +219,38 @@ impl Tunnel {
         self.0.rtt.get()
     }
 
-    /// Carries frames until the pipe ends; then every stream is broken, but for what the other end
-    /// had sent to its end.
+    /// Carries frames until the pipe ends. If that [is a cut](TunnelError::is_cut), the streams wait
+    /// for the next pipe, until [`Tunnel::end`]; otherwise they are broken.
     pub async fn drive<P>(&self, socket: Socket<P>, events: &dyn Events) -> TunnelError
     where
         P: AsyncRead + AsyncWrite + Unpin,
     {
         let (sink, stream) = socket.split();
         self.0.heard.set(Instant::now());
-        // Also when this future is dropped: nobody else would tell the streams.
-        let _end = EndOnDrop(self);
-        tokio::select! {
+        let error = tokio::select! {
             error = self.read(stream, events) => error,
             error = self.write(sink) => error,
             error = self.beat() => error,
+        };
+        if !error.is_cut() {
+            self.end();
         }
+        error
     }
 
-    fn end(&self) {
+    /// Lets what waits leave, then tells the other end that nothing more comes: it need not wait
+    /// for another pipe.
+    pub fn finish(&self) {
+        self.0.outbox.finish();
+    }
+
+    /// Waits until it has ended.
+    pub async fn over(&self) {
+        poll_fn(|cx| self.0.outbox.poll_closed(cx)).await;
+    }
+
+    /// Gives up: every stream is broken, but for what the other end had sent to its end.
+    pub fn end(&self) {
         self.0.ended.set(true);
         self.0.outbox.close();
         let streams = std::mem::take(&mut *self.0.streams.borrow_mut());
@@ -184,13 +267,11 @@ impl Tunnel {
             let message = match stream.next().await {
                 Some(Ok(message)) => message,
                 Some(Err(error)) => return broken(error),
-                None => return TunnelError::Closed,
+                None => return TunnelError::Cut,
             };
             self.0.heard.set(Instant::now());
             let result = match message {
-                Message::Binary(bytes) => Frame::decode(bytes)
-                    .map_err(TunnelError::from)
-                    .and_then(|frame| self.dispatch(frame, events)),
+                Message::Binary(bytes) => self.accept(bytes, events),
                 Message::Close(_) => Err(TunnelError::Closed),
                 Message::Ping(_) | Message::Pong(_) => Ok(()),
                 Message::Text(_) | Message::Frame(_) => Err(TunnelError::Unexpected),
@@ -207,25 +288,42 @@ impl Tunnel {
     {
         loop {
             poll_fn(|cx| self.0.outbox.poll_ready(cx)).await;
-            let mut batch = 0;
-            while batch < BATCH {
-                let Some(frame) = self.0.outbox.pop() else { break };
-                batch += frame.len();
-                if let Err(error) = sink.feed(Message::Binary(frame)).await {
-                    return broken(error);
-                }
+            match self.write_batch(&mut sink).await {
+                Ok(false) => self.0.outbox.flushed(),
+                Ok(true) => return TunnelError::Closed,
+                Err(error) => return broken(error),
             }
-            if let Err(error) = sink.flush().await {
-                return broken(error);
-            }
-            self.0.outbox.flushed(batch);
         }
+    }
+
+    /// Writes what there is; says whether it was the last.
+    async fn write_batch<P>(
+        &self,
+        sink: &mut SplitSink<Socket<P>, Message>,
+    ) -> Result<bool, WebSocketError>
+    where
+        P: AsyncRead + AsyncWrite + Unpin,
+    {
+        let (mut batch, mut last) = (0, false);
+        while batch < BATCH && !last {
+            let message = match self.0.outbox.pop() {
+                Next::Frame(frame) => Message::Binary(frame),
+                Next::Nothing => break,
+                Next::Close => Message::Close(None),
+            };
+            batch += message.len();
+            last = message.is_close();
+            sink.feed(message).await?;
+        }
+        sink.flush().await?;
+        Ok(last)
     }
 
     async fn beat(&self) -> TunnelError {
         loop {
             let beat = Instant::now();
-            self.send_urgent(&Frame::Ping(self.now()));
+            self.send_passing(&Frame::Ping(self.now()));
+            self.acknowledge();
             tokio::time::sleep(HEARTBEAT).await;
             // After a pause of this very process, what came meanwhile is still to be read.
             let paused = beat.elapsed() > 2 * HEARTBEAT;
@@ -241,6 +339,33 @@ impl Tunnel {
 
     pub(crate) fn send_urgent(&self, frame: &Frame) {
         self.0.outbox.push_urgent(frame.encode());
+    }
+
+    fn send_passing(&self, frame: &Frame) {
+        self.0.outbox.push_passing(frame.encode());
+    }
+
+    fn accept(&self, bytes: bytes::Bytes, events: &dyn Events) -> Result<(), TunnelError> {
+        let len = bytes.len();
+        let frame = Frame::decode(bytes)?;
+        if frame.is_numbered() {
+            let (received, len) = (self.received() + 1, self.0.unacknowledged.get() + len);
+            self.0.received.set(received);
+            self.0.unacknowledged.set(len);
+            let frames = received - self.0.acknowledged.get();
+            if len >= ACKNOWLEDGED_BYTES || frames >= ACKNOWLEDGED_FRAMES {
+                self.acknowledge();
+            }
+        }
+        self.dispatch(frame, events)
+    }
+
+    fn acknowledge(&self) {
+        let received = self.received();
+        if self.0.acknowledged.replace(received) != received {
+            self.0.unacknowledged.set(0);
+            self.send_passing(&Frame::Received(received));
+        }
     }
 
     fn dispatch(&self, frame: Frame, events: &dyn Events) -> Result<(), TunnelError> {
@@ -269,7 +394,8 @@ impl Tunnel {
                     state.borrow_mut().receive_fin(offset)?;
                 }
             }
-            Frame::Ping(number) => self.send_urgent(&Frame::Pong(number)),
+            Frame::Received(number) => self.0.outbox.acknowledged(number)?,
+            Frame::Ping(number) => self.send_passing(&Frame::Pong(number)),
             Frame::Pong(number) => {
                 self.0.rtt.set(Duration::from_micros(self.now().saturating_sub(number)));
             }
@@ -340,20 +466,11 @@ impl Tunnel {
     }
 }
 
-struct EndOnDrop<'a>(&'a Tunnel);
-
-impl Drop for EndOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.end();
-    }
-}
-
-fn broken(error: WebSocketError) -> TunnelError {
+pub(crate) fn broken(error: WebSocketError) -> TunnelError {
     match error {
         WebSocketError::ConnectionClosed | WebSocketError::AlreadyClosed => TunnelError::Closed,
-        WebSocketError::Protocol(
-            tokio_tungstenite::tungstenite::error::ProtocolError::ResetWithoutClosingHandshake,
-        ) => TunnelError::Closed,
-        other => TunnelError::Pipe(Box::new(other)),
+        WebSocketError::Protocol(ProtocolError::ResetWithoutClosingHandshake) => TunnelError::Cut,
+        error @ WebSocketError::Io(_) => TunnelError::Pipe(Box::new(error)),
+        other => TunnelError::Foreign(Box::new(other)),
     }
 }

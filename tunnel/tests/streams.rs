@@ -2,8 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test says what failed by panicking")]
 
+mod common;
+
 use std::cell::RefCell;
-use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -12,47 +13,12 @@ use std::time::Duration;
 use mirrord_protocol::Token;
 use mirrord_protocol::control::Protocol;
 use mirrord_protocol::frame::{Errno, Frame, Open, OrigDst};
-use mirrord_tunnel::{
-    Answers, Events, OpenError, Role, Stream, Tunnel, TunnelError, UnixPipe, accept, connect,
-};
+use mirrord_tunnel::{Greeting, OpenError, Tunnel, TunnelError, UnixPipe, accept, connect};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::{LocalSet, spawn_local};
+use tokio::task::spawn_local;
 
-/// An agent that does nothing but connect.
-struct Agent;
-
-impl Events for Agent {
-    fn opened(&self, stream: Stream, open: Open) {
-        let Open::Connect(Protocol::Tcp, OrigDst(to)) = open else {
-            return stream.refuse(Errno(71));
-        };
-        spawn_local(async move {
-            match TcpStream::connect(to).await {
-                Ok(socket) => {
-                    stream.accept();
-                    stream.relay(socket, Answers::Sent).await;
-                }
-                Err(error) => stream.refuse(Errno(error.raw_os_error().unwrap())),
-            }
-        });
-    }
-
-    fn message(&self, _: Frame) -> Result<(), TunnelError> {
-        Err(TunnelError::Unexpected)
-    }
-}
-
-/// A proxy of which nothing is asked.
-struct Proxy;
-
-impl Events for Proxy {
-    fn opened(&self, _: Stream, _: Open) {}
-
-    fn message(&self, _: Frame) -> Result<(), TunnelError> {
-        Err(TunnelError::Unexpected)
-    }
-}
+use common::{Agent, Proxy, agent, dial, on_one_thread, pattern};
 
 fn pipes() -> (UnixPipe, UnixPipe) {
     let (near, far) = std::os::unix::net::UnixStream::pair().unwrap();
@@ -68,11 +34,11 @@ struct Pair {
 async fn pair() -> Pair {
     let (near, far) = pipes();
     spawn_local(async move {
-        let socket = accept(far, &Token::new("t"), |_| Ok(())).await.unwrap().0;
-        Tunnel::new(Role::Agent).drive(socket, &Agent).await;
+        agent(far).await;
     });
-    let socket = connect(near, &Token::new("t"), None).await.unwrap();
-    let tunnel = Tunnel::new(Role::Proxy);
+    let mut socket = connect(near, &Token::new("t"), None).await.unwrap();
+    let tunnel = Tunnel::new();
+    tunnel.greet(&mut socket).await.unwrap();
     let (driven, end) = (tunnel.clone(), Rc::default());
     let ended: Rc<RefCell<Option<TunnelError>>> = Rc::clone(&end);
     spawn_local(async move {
@@ -85,12 +51,7 @@ async fn pair() -> Pair {
 impl Pair {
     /// A connection of an app, relayed to `to`.
     async fn dial(&self, to: SocketAddr) -> TcpStream {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let app = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let (socket, _) = listener.accept().await.unwrap();
-        let stream = self.tunnel.open(Open::Connect(Protocol::Tcp, OrigDst(to)));
-        spawn_local(stream.relay(socket, Answers::Sent));
-        app
+        dial(&self.tunnel, to).await
     }
 
     /// An app and the service that it reached.
@@ -100,16 +61,6 @@ impl Pair {
         let (service, _) = service.accept().await.unwrap();
         (app, service)
     }
-}
-
-fn on_one_thread(test: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let limited = async { tokio::time::timeout(Duration::from_secs(60), test).await.unwrap() };
-    LocalSet::new().block_on(&runtime, limited);
-}
-
-fn pattern(len: usize) -> Vec<u8> {
-    (0..len).map(|i| (i * 31 + i / 251) as u8).collect()
 }
 
 #[test]
@@ -250,15 +201,13 @@ fn many_streams_at_once_all_get_their_answers() {
 }
 
 #[test]
-fn the_end_of_the_tunnel_resets_its_connections() {
+fn a_cut_leaves_connections_as_they_are_and_the_end_of_the_tunnel_resets_them() {
     on_one_thread(async {
         let (near, far) = pipes();
-        let agent = spawn_local(async move {
-            let socket = accept(far, &Token::new("t"), |_| Ok(())).await.unwrap().0;
-            Tunnel::new(Role::Agent).drive(socket, &Agent).await
-        });
-        let socket = connect(near, &Token::new("t"), None).await.unwrap();
-        let tunnel = Tunnel::new(Role::Proxy);
+        let agent = spawn_local(async move { agent(far).await });
+        let mut socket = connect(near, &Token::new("t"), None).await.unwrap();
+        let tunnel = Tunnel::new();
+        tunnel.greet(&mut socket).await.unwrap();
         let pair = Pair { tunnel: tunnel.clone(), end: Rc::default() };
         let ended = pair.end.clone();
         spawn_local(async move {
@@ -266,9 +215,14 @@ fn the_end_of_the_tunnel_resets_its_connections() {
         });
         let (mut app, _service) = pair.connected().await;
         agent.abort();
+        while pair.end.borrow().is_none() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert!(matches!(*pair.end.borrow(), Some(TunnelError::Cut)), "{:?}", pair.end);
+        assert_eq!(app.try_read(&mut [0; 8]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        pair.tunnel.end();
         let error = app.read(&mut [0; 8]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
-        assert!(matches!(*pair.end.borrow(), Some(TunnelError::Closed)), "{:?}", pair.end);
         assert_eq!(pair.tunnel.streams(), 0);
     });
 }
@@ -277,12 +231,10 @@ fn the_end_of_the_tunnel_resets_its_connections() {
 fn what_was_sent_to_its_end_arrives_though_the_tunnel_ends_right_after() {
     on_one_thread(async {
         let (near, far) = pipes();
-        spawn_local(async move {
-            let socket = accept(far, &Token::new("t"), |_| Ok(())).await.unwrap().0;
-            Tunnel::new(Role::Agent).drive(socket, &Agent).await
-        });
-        let socket = connect(near, &Token::new("t"), None).await.unwrap();
-        let tunnel = Tunnel::new(Role::Proxy);
+        spawn_local(async move { agent(far).await });
+        let mut socket = connect(near, &Token::new("t"), None).await.unwrap();
+        let tunnel = Tunnel::new();
+        tunnel.greet(&mut socket).await.unwrap();
         let pair = Pair { tunnel: tunnel.clone(), end: Rc::default() };
         let driving = spawn_local(async move { tunnel.drive(socket, &Proxy).await });
         let (mut app, mut service) = pair.connected().await;
@@ -312,14 +264,17 @@ fn a_peer_that_breaks_the_rules_ends_the_tunnel() {
             Frame::Describe { env: true },
         ] {
             let (near, far) = pipes();
-            let rogue = Tunnel::new(Role::Agent);
-            rogue.send(&frame);
+            let sent = frame.clone();
             spawn_local(async move {
-                let socket = accept(far, &Token::new("t"), |_| Ok(())).await.unwrap().0;
+                let mut socket = accept(far, &Token::new("t"), |_| Ok(())).await.unwrap().0;
+                let rogue = Tunnel::of(&Greeting::hear(&mut socket).await.unwrap());
+                rogue.send(&sent);
                 rogue.drive(socket, &Agent).await
             });
-            let socket = connect(near, &Token::new("t"), None).await.unwrap();
-            let end = Tunnel::new(Role::Proxy).drive(socket, &Proxy).await;
+            let mut socket = connect(near, &Token::new("t"), None).await.unwrap();
+            let tunnel = Tunnel::new();
+            tunnel.greet(&mut socket).await.unwrap();
+            let end = tunnel.drive(socket, &Proxy).await;
             let expected = matches!(end, TunnelError::Violation(_) | TunnelError::Unexpected);
             assert!(expected, "{frame:?}: {end}");
         }

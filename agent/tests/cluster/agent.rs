@@ -122,6 +122,7 @@ fn config(idle_timeout: u64) -> AgentConfig {
         door: Door::Listener,
         idle_timeout,
         alone_timeout: 1,
+        grace: 5,
         exclude_probes: None,
         log: "debug".into(),
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use mirrord_protocol::Token;
 use mirrord_protocol::frame::{Delivery, Description, Frame, Open, Port};
-use mirrord_tunnel::{Events, Pipe, Role, Stream, Tunnel, TunnelError, connect};
+use mirrord_tunnel::{Events, Pipe, Socket, Stream, Tunnel, TunnelError, connect};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -45,6 +45,11 @@ impl Events for Ears {
     }
 }
 
+fn drive(tunnel: &Tunnel, socket: Socket<Pipe>, heard: &Rc<Heard>) -> JoinHandle<TunnelError> {
+    let (driven, ears) = (tunnel.clone(), Ears(heard.clone()));
+    tokio::task::spawn_local(async move { driven.drive(socket, &ears).await })
+}
+
 impl Peer {
     /// Makes a tunnel to the target with this container, or the reason why there is none.
     pub async fn connect(agent: SocketAddr, target: Option<&str>) -> Result<Self, String> {
@@ -58,11 +63,20 @@ impl Peer {
     ) -> Result<Self, String> {
         let pipe = Pipe::tcp(TcpStream::connect(agent).await.unwrap()).unwrap();
         let socket = connect(pipe, &Token::new(token), target).await;
-        let socket = socket.map_err(|error| error.to_string())?;
-        let (tunnel, heard) = (Tunnel::new(Role::Proxy), Rc::new(Heard::default()));
-        let (driven, ears) = (tunnel.clone(), Ears(heard.clone()));
-        let ended = tokio::task::spawn_local(async move { driven.drive(socket, &ears).await });
+        let mut socket = socket.map_err(|error| error.to_string())?;
+        let (tunnel, heard) = (Tunnel::new(), Rc::new(Heard::default()));
+        tunnel.greet(&mut socket).await.map_err(|error| error.to_string())?;
+        let ended = drive(&tunnel, socket, &heard);
         Ok(Self { tunnel, heard, ended })
+    }
+
+    /// Goes on through another pipe; the first one breaks if it has not.
+    pub async fn resume(&mut self, agent: SocketAddr, target: &str) {
+        self.ended.abort();
+        let pipe = Pipe::tcp(TcpStream::connect(agent).await.unwrap()).unwrap();
+        let mut socket = connect(pipe, &Token::new(TOKEN), Some(target)).await.unwrap();
+        self.tunnel.greet(&mut socket).await.unwrap();
+        self.ended = drive(&self.tunnel, socket, &self.heard);
     }
 
     /// Ends it as a proxy that is killed does.

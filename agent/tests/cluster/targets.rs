@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use mirrord_protocol::control::Protocol;
 use mirrord_protocol::frame::{Delivery, Description, Open, OrigDst, Port};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::agent::{Agent, in_pod, inside, target};
@@ -85,6 +86,32 @@ fn what_was_taken_is_given_back_when_the_tunnel_ends_and_when_the_agent_is_kille
             TcpStream::connect(server).await.unwrap();
             drop(agent);
             TcpStream::connect(server).await.unwrap_err();
+        });
+    });
+}
+
+#[test]
+fn a_tunnel_that_comes_back_has_its_connections_and_ports_which_the_target_had_meanwhile() {
+    in_pod(|| {
+        let (container, agent) = (target("cut", 1), Agent::start(60));
+        let (place, id) = (agent.address, container.id.to_string());
+        on_this_thread(async move {
+            let (_agent, server) = (agent, address("10.99.1.2:8080"));
+            let mut peer = Peer::connect(place, Some(&id)).await.unwrap();
+            assert_eq!(peer.subscribe(PORT, Delivery::Steal).await, None);
+            let mut client = TcpStream::connect(server).await.unwrap();
+            let (stream, _) = peer.incoming().await;
+            peer.ended.abort();
+            until_refused(server).await;
+            client.write_all(b"meanwhile").await.unwrap();
+            peer.resume(place, &id).await;
+            stream.send(bytes::Bytes::from("after")).await.unwrap();
+            stream.finish();
+            let mut said = String::new();
+            client.read_to_string(&mut said).await.unwrap();
+            assert_eq!(said, "after");
+            TcpStream::connect(server).await.unwrap();
+            peer.incoming().await;
         });
     });
 }

@@ -172,6 +172,7 @@ impl Plan {
             env: self.env,
             hosts: self.hosts(learned),
             published_udp: self.published_udp(&learned.image_ports),
+            grace: self.cluster.agent.communication_timeout,
             log: self.log.clone(),
         }
     }
@@ -184,6 +185,7 @@ impl Plan {
             door: Door::Socket { target_pid },
             idle_timeout: AGENT_PATIENCE,
             alone_timeout: AGENT_ALONE,
+            grace: self.cluster.agent.communication_timeout,
             exclude_probes: None,
             log: self.log.clone(),
         }
@@ -198,6 +200,7 @@ impl Plan {
             door: Door::Listener,
             idle_timeout: settings.startup_timeout.max(settings.communication_timeout),
             alone_timeout: settings.communication_timeout,
+            grace: settings.communication_timeout,
             exclude_probes: settings.exclude_probes.then(|| node.to_vec()),
             log: self.log.clone(),
         }

@@ -171,7 +171,7 @@ impl Record {
             ProxyEvent::Subscribed(port) => drop(ports.insert(as_option(*port))),
             ProxyEvent::Unsubscribed(port) => drop(ports.remove(&as_option(*port))),
             ProxyEvent::Disconnected { target, .. } => drop(self.cut.insert(*target)),
-            ProxyEvent::Reconnected { target } => drop(self.cut.remove(target)),
+            ProxyEvent::Reconnected { target, .. } => drop(self.cut.remove(target)),
             ProxyEvent::Restarted => {
                 ports.clear();
                 self.cut.insert(0);
@@ -306,7 +306,7 @@ mod tests {
         assert_eq!(record.status.ports.iter().collect::<Vec<_>>(), ["3000:80/tcp"]);
         record.hear(&proxy(ProxyEvent::Disconnected { target: 1, reason: "cut".to_owned() }));
         assert_eq!(record.status.state, State::Reconnecting);
-        record.hear(&proxy(ProxyEvent::Reconnected { target: 1 }));
+        record.hear(&proxy(ProxyEvent::Reconnected { target: 1, kept: true }));
         assert_eq!(record.status.state, State::Up);
         record.hear(&proxy(ProxyEvent::Unsubscribed(port)));
         assert!(record.status.ports.is_empty());

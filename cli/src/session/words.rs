@@ -71,7 +71,13 @@ fn of_proxy(said: &ProxyEvent) -> Option<Words> {
         ProxyEvent::Refused { reason, .. } => {
             Words::Detail(format!("no tunnel to the target: {reason}"))
         }
-        ProxyEvent::Reconnected { .. } => Words::Note("the tunnel to the target is back".into()),
+        ProxyEvent::Reconnected { kept: true, .. } => {
+            Words::Note("the tunnel to the target is back".into())
+        }
+        ProxyEvent::Reconnected { kept: false, .. } => Words::Note(
+            "there is a new tunnel to the target: connections through the old one are closed"
+                .into(),
+        ),
         ProxyEvent::Restarted => Words::Note("the proxy was killed and started again".into()),
         ProxyEvent::Warning { message } => Words::Warning(message.clone()),
         ProxyEvent::Waiting

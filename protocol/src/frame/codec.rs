@@ -6,7 +6,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::{
     ClientAddr, Delivery, Description, Errno, Frame, MAX_DATA, MAX_FRAME, MAX_REASON, Open,
-    OrigDst, Port, StreamId,
+    OrigDst, Port, StreamId, TunnelId,
 };
 use crate::control::Protocol;
 use crate::unix::{UnixKind, UnixName};
@@ -48,6 +48,8 @@ mod kind {
     pub const PING: u8 = 14;
     pub const PONG: u8 = 15;
     pub const MIRROR_LOSS: u8 = 16;
+    pub const HELLO: u8 = 17;
+    pub const RECEIVED: u8 = 18;
 }
 
 /// The bytes of a [`Frame::Data`] before its payload.
@@ -109,6 +111,12 @@ impl Frame {
             Self::Description(description) => put_description(out, description),
             Self::Ping(number) => put_number(out, kind::PING, *number),
             Self::Pong(number) => put_number(out, kind::PONG, *number),
+            Self::Hello(tunnel, received) => {
+                put_number(out, kind::HELLO, tunnel.0);
+                out.put_u8(u8::from(received.is_some()));
+                out.put_u64(received.unwrap_or_default());
+            }
+            Self::Received(number) => put_number(out, kind::RECEIVED, *number),
             Self::MirrorLoss { packets, connections } => {
                 put_number(out, kind::MIRROR_LOSS, *packets);
                 out.put_u64(*connections);
@@ -166,6 +174,16 @@ impl Frame {
             kind::DESCRIPTION => Self::Description(Box::new(get_description(input)?)),
             kind::PING => Self::Ping(get_u64(input)?),
             kind::PONG => Self::Pong(get_u64(input)?),
+            kind::HELLO => {
+                let tunnel = TunnelId(get_u64(input)?);
+                let known = get_bool(input)?;
+                let received = get_u64(input)?;
+                if !known && received != 0 {
+                    return Err(DecodeError::Value("received"));
+                }
+                Self::Hello(tunnel, known.then_some(received))
+            }
+            kind::RECEIVED => Self::Received(get_u64(input)?),
             kind::MIRROR_LOSS => {
                 Self::MirrorLoss { packets: get_u64(input)?, connections: get_u64(input)? }
             }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use mirrord_protocol::control::{Protocol, TargetIndex};
 use mirrord_protocol::frame::{ClientAddr, Delivery, Description, Frame, Open, OrigDst};
-use mirrord_tunnel::{Events, Role, Stream, Tunnel, TunnelError, accept};
+use mirrord_tunnel::{Events, Greeting, Stream, Tunnel, TunnelError, accept};
 use tokio::process::Child;
 use tokio::task::{JoinHandle, spawn_local};
 
@@ -37,6 +37,7 @@ pub struct Agent {
     pub asked_env: Rc<RefCell<Vec<bool>>>,
     pub bringer: Child,
     driving: JoinHandle<TunnelError>,
+    doing: Rc<Doing>,
 }
 
 struct Doing {
@@ -52,19 +53,41 @@ impl Agent {
         let id = format!("c{target}");
         let (bringer, pipe) = sidecar.bring(target, Some(&id));
         let admit = |asked: Option<&str>| asked.map(str::to_owned).ok_or_else(String::new);
-        let (socket, asked) = accept(pipe, &token(), admit).await.unwrap();
+        let (mut socket, asked) = accept(pipe, &token(), admit).await.unwrap();
         assert_eq!(asked, id);
-        let tunnel = Tunnel::new(Role::Agent);
+        let mut greeting = Greeting::hear(&mut socket).await.unwrap();
+        if greeting.received.is_some() {
+            greeting = greeting.deny(&mut socket).await.unwrap();
+        }
+        let tunnel = Tunnel::of(&greeting);
         let (ports, asked_env) = (Rc::default(), Rc::default());
-        let doing = Doing {
+        let doing = Rc::new(Doing {
             manner,
             tunnel: tunnel.clone(),
             ports: Rc::clone(&ports),
             asked_env: Rc::clone(&asked_env),
-        };
-        let driven = tunnel.clone();
-        let driving = spawn_local(async move { driven.drive(socket, &doing).await });
-        Self { tunnel, ports, asked_env, bringer, driving }
+        });
+        let (driven, acting) = (tunnel.clone(), doing.clone());
+        let driving = spawn_local(async move { driven.drive(socket, &*acting).await });
+        Self { tunnel, ports, asked_env, bringer, driving, doing }
+    }
+
+    /// Its pipe breaks.
+    pub async fn cut(&mut self) {
+        self.driving.abort();
+        assert!(self.bringer.wait().await.unwrap().success());
+    }
+
+    /// It is reached through another pipe.
+    pub async fn resume(&mut self, sidecar: &Sidecar, target: TargetIndex) {
+        let (bringer, pipe) = sidecar.bring(target, Some("again"));
+        let mut socket = accept(pipe, &token(), |_| Ok(())).await.unwrap().0;
+        let greeting = Greeting::hear(&mut socket).await.unwrap();
+        assert_eq!(greeting.tunnel, self.tunnel.id());
+        self.tunnel.answer(&mut socket, greeting.received.unwrap()).await.unwrap();
+        let (driven, acting) = (self.tunnel.clone(), self.doing.clone());
+        self.driving = spawn_local(async move { driven.drive(socket, &*acting).await });
+        self.bringer = bringer;
     }
 
     /// A client of its target has come.

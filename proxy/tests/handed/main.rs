@@ -142,6 +142,50 @@ fn a_target_that_moved_is_followed_and_its_ports_with_it() {
 }
 
 #[test]
+fn connections_outlive_a_pipe_that_breaks() {
+    as_root(async {
+        let (mut sidecar, mut agent) = ready().await;
+        let app = sidecar.listen("0.0.0.0:8080").await;
+        assert_eq!(sidecar.hears().await, "subscribed 8080");
+        let stream = agent.client("203.0.113.9:40000", "10.244.1.5:8080");
+        stream.send(Bytes::from("before, ")).await.unwrap();
+        let mut client = sidecar.run(move || app.accept().unwrap().0).await;
+        agent.cut().await;
+        assert_eq!(sidecar.hears().await, "disconnected 0");
+        stream.send(Bytes::from("meanwhile, ")).await.unwrap();
+        agent.resume(&sidecar, 0).await;
+        assert_eq!(sidecar.hears().await, "back 0");
+        stream.send(Bytes::from("after")).await.unwrap();
+        stream.finish();
+        let said = sidecar.run(move || {
+            let mut said = String::new();
+            client.read_to_string(&mut said).map(|_| said)
+        });
+        assert_eq!(said.await.unwrap(), "before, meanwhile, after");
+        assert_eq!(*agent.asked_env.borrow(), [true], "it was asked who it is once");
+        assert_eq!(*agent.ports.borrow(), [8080]);
+    });
+}
+
+#[test]
+fn a_pipe_that_stays_away_resets_its_connections() {
+    as_root(async {
+        let (mut sidecar, mut agent) = ready().await;
+        let app = sidecar.listen("0.0.0.0:8080").await;
+        assert_eq!(sidecar.hears().await, "subscribed 8080");
+        let _stream = agent.client("203.0.113.9:40000", "10.244.1.5:8080");
+        let mut client = sidecar.run(move || app.accept().unwrap().0).await;
+        let cut = std::time::Instant::now();
+        agent.cut().await;
+        assert_eq!(sidecar.hears().await, "disconnected 0");
+        let error = sidecar.run(move || client.read(&mut [0; 8]).unwrap_err()).await;
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+        let waited = cut.elapsed();
+        assert!((4..8).contains(&waited.as_secs()), "{waited:?}, and the grace time is 5 s");
+    });
+}
+
+#[test]
 fn the_apps_traffic_takes_the_first_tunnel_that_lives() {
     as_root(async {
         let mut sidecar = Sidecar::start(2).await;
@@ -165,7 +209,7 @@ fn a_new_replica_joins_a_running_session() {
         let app = sidecar.listen("0.0.0.0:8080").await;
         assert_eq!(sidecar.hears().await, "subscribed 8080");
         let replica = Agent::start(&sidecar, 5, beside("f", "10.244.5.5")).await;
-        assert_eq!(sidecar.hears().await, "reconnected 5");
+        assert_eq!(sidecar.hears().await, "back 5");
         let _stream = replica.client("203.0.113.9:40000", "10.244.5.5:8080");
         let server = sidecar.run(move || app.accept().unwrap().0.local_addr().unwrap()).await;
         assert_eq!(server.to_string(), "10.244.5.5:8080");

@@ -98,7 +98,8 @@ impl Sidecar {
             ProxyEvent::Connected => "connected".into(),
             ProxyEvent::Ready(target) => format!("ready {}", target.hostname),
             ProxyEvent::Disconnected { target, .. } => format!("disconnected {target}"),
-            ProxyEvent::Reconnected { target } => format!("reconnected {target}"),
+            ProxyEvent::Reconnected { target, kept: true } => format!("back {target}"),
+            ProxyEvent::Reconnected { target, kept: false } => format!("reconnected {target}"),
             ProxyEvent::Refused { target, reason } => format!("refused {target}: {reason}"),
             ProxyEvent::Subscribed(port) => format!("subscribed {}", port.remote),
             ProxyEvent::SubscribeFailed { port, reason } => {
@@ -195,6 +196,7 @@ fn config(targets: u16) -> ProxyConfig {
         env: true,
         hosts: vec!["10.0.0.1 added".into()],
         published_udp: vec![],
+        grace: 5,
         log: std::env::var("MIRRORD_LOG").unwrap_or_else(|_| "warn".into()),
     }
 }

@@ -10,7 +10,7 @@ use mirrord_protocol::frame::{
     ClientAddr, Delivery, Description, Errno, Frame, Open, OrigDst, Port,
 };
 use mirrord_protocol::unix::{UnixKind, UnixName};
-use mirrord_tunnel::{Answers, Events, HandedPipe, Role, Stream, Tunnel, TunnelError, accept};
+use mirrord_tunnel::{Answers, Events, Greeting, HandedPipe, Stream, Tunnel, TunnelError, accept};
 use nix::libc;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::process::Child;
@@ -52,8 +52,12 @@ impl Agent {
     pub async fn start(session: &Session) -> Self {
         let (bringer, pipe): (Child, HandedPipe) = session.bring();
         let admit = |_: Option<&str>| Ok::<(), String>(());
-        let (socket, ()) = accept(pipe, &token(), admit).await.unwrap();
-        let tunnel = Tunnel::new(Role::Agent);
+        let (mut socket, ()) = accept(pipe, &token(), admit).await.unwrap();
+        let mut greeting = Greeting::hear(&mut socket).await.unwrap();
+        if greeting.received.is_some() {
+            greeting = greeting.deny(&mut socket).await.unwrap();
+        }
+        let tunnel = Tunnel::of(&greeting);
         let (ports, waiting) = (Rc::default(), Rc::default());
         let doing = Doing {
             tunnel: tunnel.clone(),

@@ -170,6 +170,7 @@ fn config(
         env: false,
         hosts: vec!["10.0.0.1 added".into()],
         published_udp: vec![],
+        grace: 5,
         log: std::env::var("MIRRORD_LOG").unwrap_or_else(|_| "warn".into()),
     };
     change(&mut config, &mut layer);

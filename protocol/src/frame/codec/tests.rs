@@ -77,6 +77,8 @@ fn frame() -> impl Strategy<Value = Frame> {
         description().prop_map(|d| Frame::Description(Box::new(d))),
         any::<u64>().prop_map(Frame::Ping),
         any::<u64>().prop_map(Frame::Pong),
+        (any::<u64>(), any::<Option<u64>>()).prop_map(|(id, n)| Frame::Hello(TunnelId(id), n)),
+        any::<u64>().prop_map(Frame::Received),
         (any::<u64>(), any::<u64>())
             .prop_map(|(packets, connections)| Frame::MirrorLoss { packets, connections }),
     ]
@@ -163,6 +165,12 @@ fn the_bytes_of_each_frame_stay_what_they_are() {
         ),
         (Frame::Ping(1), &[14, 0, 0, 0, 0, 0, 0, 0, 1]),
         (Frame::Pong(1), &[15, 0, 0, 0, 0, 0, 0, 0, 1]),
+        (
+            Frame::Hello(TunnelId(2), Some(3)),
+            &[17, 0, 0, 0, 0, 0, 0, 0, 2, 1, 0, 0, 0, 0, 0, 0, 0, 3],
+        ),
+        (Frame::Hello(TunnelId(2), None), &[17, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+        (Frame::Received(4), &[18, 0, 0, 0, 0, 0, 0, 0, 4]),
         (
             Frame::MirrorLoss { packets: 1, connections: 2 },
             &[16, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 2],

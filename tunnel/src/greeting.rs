@@ -1,0 +1,122 @@
+//! The first words on a pipe: a new tunnel, or the next pipe of one whose last pipe broke.
+//!
+//! ```text
+//!  proxy ── Hello(tunnel, none) ──────────────► agent      a new tunnel: nothing is waited for
+//!
+//!  proxy ── Hello(tunnel, frames got) ────────► agent
+//!  proxy ◄──────── Hello(tunnel, frames got) ── agent      the same tunnel: each end repeats what
+//!                                                          the other has not got
+//!  proxy ◄────────────── Hello(tunnel, none) ── agent      another agent: the tunnel is over, and
+//!  proxy ── Hello(another tunnel, none) ──────► agent      a new one may begin on the same pipe
+//! ```
+
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use mirrord_protocol::frame::{Frame, TunnelId};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_tungstenite::tungstenite::Message;
+
+use crate::handshake::Socket;
+use crate::tunnel::{Tunnel, TunnelError, broken};
+
+/// A peer that does not say which tunnel it means is not ours.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What a proxy asks for with its first words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Greeting {
+    /// Which tunnel.
+    pub tunnel: TunnelId,
+    /// How many of that tunnel's frames have come to the proxy; none if it is a new one.
+    pub received: Option<u64>,
+}
+
+impl Greeting {
+    /// The agent's side: waits for the proxy's first words.
+    ///
+    /// # Errors
+    /// They do not come within 5 s, or are others.
+    pub async fn hear<P>(socket: &mut Socket<P>) -> Result<Self, TunnelError>
+    where
+        P: AsyncRead + AsyncWrite + Unpin,
+    {
+        match next(socket).await? {
+            Frame::Hello(tunnel, received) => Ok(Self { tunnel, received }),
+            _ => Err(TunnelError::Unexpected),
+        }
+    }
+
+    /// The agent's side: that tunnel is not known here; waits for the proxy to ask for a new one.
+    ///
+    /// # Errors
+    /// As [`Greeting::hear`].
+    pub async fn deny<P>(self, socket: &mut Socket<P>) -> Result<Self, TunnelError>
+    where
+        P: AsyncRead + AsyncWrite + Unpin,
+    {
+        say(socket, &Frame::Hello(self.tunnel, None)).await?;
+        Self::hear(socket).await
+    }
+}
+
+impl Tunnel {
+    /// The proxy's side: says which tunnel goes over this pipe, before [`Tunnel::drive`]. If it had
+    /// a pipe before, nothing of it is lost.
+    ///
+    /// # Errors
+    /// The pipe broke, or [`TunnelError::Forgotten`]: the tunnel is over, and the pipe is good for
+    /// a new one.
+    pub async fn greet<P>(&self, socket: &mut Socket<P>) -> Result<(), TunnelError>
+    where
+        P: AsyncRead + AsyncWrite + Unpin,
+    {
+        let begun = self.begin();
+        say(socket, &Frame::Hello(self.id(), begun.then(|| self.received()))).await?;
+        if !begun {
+            return Ok(());
+        }
+        match next(socket).await? {
+            Frame::Hello(id, Some(received)) if id == self.id() => Ok(self.rewind(received)?),
+            Frame::Hello(id, None) if id == self.id() => {
+                self.end();
+                Err(TunnelError::Forgotten)
+            }
+            _ => Err(TunnelError::Unexpected),
+        }
+    }
+
+    /// The agent's side: goes on with this tunnel, for which the proxy asks.
+    ///
+    /// # Errors
+    /// The pipe broke, or the proxy claims to have what it can't.
+    pub async fn answer<P>(&self, socket: &mut Socket<P>, received: u64) -> Result<(), TunnelError>
+    where
+        P: AsyncRead + AsyncWrite + Unpin,
+    {
+        self.rewind(received)?;
+        say(socket, &Frame::Hello(self.id(), Some(self.received()))).await
+    }
+}
+
+async fn say<P>(socket: &mut Socket<P>, frame: &Frame) -> Result<(), TunnelError>
+where
+    P: AsyncRead + AsyncWrite + Unpin,
+{
+    let sent = socket.send(Message::Binary(frame.encode()));
+    let sent = tokio::time::timeout(PATIENCE, sent).await;
+    sent.map_err(|_| TunnelError::Silent)?.map_err(broken)
+}
+
+async fn next<P>(socket: &mut Socket<P>) -> Result<Frame, TunnelError>
+where
+    P: AsyncRead + AsyncWrite + Unpin,
+{
+    let next = tokio::time::timeout(PATIENCE, socket.next()).await;
+    match next.map_err(|_| TunnelError::Silent)? {
+        Some(Ok(Message::Binary(bytes))) => Ok(Frame::decode(bytes)?),
+        Some(Ok(_)) => Err(TunnelError::Unexpected),
+        Some(Err(error)) => Err(broken(error)),
+        None => Err(TunnelError::Cut),
+    }
+}
