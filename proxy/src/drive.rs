@@ -61,7 +61,7 @@ pub(crate) enum End {
     /// The tunnel as well.
     Over(anyhow::Error),
     /// The agent is another one than before: the tunnel is over, and the pipe is not.
-    Forgotten(Way),
+    Forgotten(Box<Way>),
 }
 
 /// One pipe's drive.
@@ -88,7 +88,7 @@ impl Drive {
             () = door::left(&mut bringer) => Err(TunnelError::Cut),
         };
         let end = match greeted {
-            Err(TunnelError::Forgotten) => End::Forgotten(Way { socket, bringer }),
+            Err(TunnelError::Forgotten) => End::Forgotten(Box::new(Way { socket, bringer })),
             Err(error) => of(error),
             Ok(()) => tokio::select! {
                 end = self.carry(socket) => end,

@@ -139,7 +139,7 @@ impl Session {
                 let cut = old.cut.unwrap_or_else(Instant::now);
                 (old.tunnel, old.peer, Some(old.driver), Some(cut))
             }
-            None => (Tunnel::new(), Rc::new(Peer::new(self.link.clone(), target)), None, None),
+            None => (Tunnel::of_proxy(), Rc::new(Peer::new(self.link.clone(), target)), None, None),
         };
         let drive = Drive {
             target,
@@ -280,7 +280,7 @@ impl Session {
             }
             End::Forgotten(way) => {
                 self.lose(target);
-                self.lead(target, way);
+                self.lead(target, *way);
             }
         }
         Ok(())

@@ -14,6 +14,7 @@ pub mod background;
 pub mod bench;
 pub mod cluster;
 pub mod compose;
+pub mod cut;
 pub mod differential;
 pub mod docker;
 pub mod exec;

@@ -122,7 +122,7 @@ pub(crate) struct Inner {
 
 impl Tunnel {
     /// A proxy's tunnel without a pipe yet; what is sent waits for [`Tunnel::drive`].
-    pub fn new() -> Self {
+    pub fn of_proxy() -> Self {
         let born = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let id = TunnelId(u64::try_from(born.as_nanos()).unwrap_or(u64::MAX));
         Self::make(Role::Proxy, id)

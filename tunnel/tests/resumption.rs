@@ -189,7 +189,7 @@ fn a_hundred_cuts_at_any_byte_lose_and_double_nothing() {
             _ => 1 + dice.below(1_600_000),
         });
         let road = Road::new(budgets.collect());
-        let tunnel = Tunnel::new();
+        let tunnel = Tunnel::of_proxy();
         spawn_local(drive(tunnel.clone(), road.clone(), Rc::default(), &Proxy));
         let service = echo_service().await;
         let large = dial(&tunnel, service).await;
@@ -212,7 +212,7 @@ fn a_hundred_cuts_at_any_byte_lose_and_double_nothing() {
 fn what_waits_for_a_pipe_is_bounded_and_arrives_later() {
     on_one_thread(async {
         let (road, keeper) = (Road::new(vec![200_000]), Rc::<Keeper>::default());
-        let tunnel = Tunnel::new();
+        let tunnel = Tunnel::of_proxy();
         let (near, far) = road.pipe();
         let serving = keeper.clone();
         spawn_local(async move { serving.serve(far).await.unwrap() });
@@ -244,7 +244,7 @@ fn what_waits_for_a_pipe_is_bounded_and_arrives_later() {
 #[test]
 fn datagrams_keep_their_stream_over_a_cut() {
     on_one_thread(async {
-        let tunnel = Tunnel::new();
+        let tunnel = Tunnel::of_proxy();
         let (road, keeper) = (Road::new(vec![3000]), Rc::<Keeper>::default());
         spawn_local(drive(tunnel.clone(), road.clone(), keeper.clone(), &Proxy));
         let stream = tunnel.open(Open::Connect(Protocol::Tcp, OrigDst(echo_service().await)));
@@ -263,7 +263,7 @@ fn an_agent_that_does_not_know_the_tunnel_ends_its_streams_and_takes_a_new_one()
         let (near, far) = StdUnixStream::pair().unwrap();
         let first = spawn_local(agent(UnixPipe::new(far).unwrap()));
         let mut socket = let_in(UnixPipe::new(near).unwrap()).await;
-        let tunnel = Tunnel::new();
+        let tunnel = Tunnel::of_proxy();
         tunnel.greet(&mut socket).await.unwrap();
         let driven = tunnel.clone();
         let cut = spawn_local(async move { driven.drive(socket, &Proxy).await });
@@ -287,7 +287,7 @@ fn an_agent_that_does_not_know_the_tunnel_ends_its_streams_and_takes_a_new_one()
         let end = tunnel.greet(&mut socket).await.unwrap_err();
         assert!(matches!(end, TunnelError::Forgotten), "{end}");
         assert_eq!(app.read(&mut [0]).await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
-        let next = Tunnel::new();
+        let next = Tunnel::of_proxy();
         assert_ne!(next.id(), tunnel.id());
         next.greet(&mut socket).await.unwrap();
         let driven = next.clone();
@@ -302,7 +302,7 @@ fn who_says_that_it_is_over_is_not_waited_for() {
         let (near, far) = StdUnixStream::pair().unwrap();
         let other = spawn_local(agent(UnixPipe::new(far).unwrap()));
         let mut socket = let_in(UnixPipe::new(near).unwrap()).await;
-        let tunnel = Tunnel::new();
+        let tunnel = Tunnel::of_proxy();
         tunnel.greet(&mut socket).await.unwrap();
         tunnel.finish();
         let end = tunnel.drive(socket, &Proxy).await;
@@ -336,7 +336,7 @@ fn frames_that_nobody_sent_can_not_be_acknowledged() {
                 tunnel.drive(socket, &Silent).await
             });
             let mut socket = let_in(UnixPipe::new(near).unwrap()).await;
-            let tunnel = Tunnel::new();
+            let tunnel = Tunnel::of_proxy();
             tunnel.greet(&mut socket).await.unwrap();
             let end = match first_words {
                 true => rogue.await.unwrap(),

@@ -37,7 +37,7 @@ async fn pair() -> Pair {
         agent(far).await;
     });
     let mut socket = connect(near, &Token::new("t"), None).await.unwrap();
-    let tunnel = Tunnel::new();
+    let tunnel = Tunnel::of_proxy();
     tunnel.greet(&mut socket).await.unwrap();
     let (driven, end) = (tunnel.clone(), Rc::default());
     let ended: Rc<RefCell<Option<TunnelError>>> = Rc::clone(&end);
@@ -206,7 +206,7 @@ fn a_cut_leaves_connections_as_they_are_and_the_end_of_the_tunnel_resets_them() 
         let (near, far) = pipes();
         let agent = spawn_local(async move { agent(far).await });
         let mut socket = connect(near, &Token::new("t"), None).await.unwrap();
-        let tunnel = Tunnel::new();
+        let tunnel = Tunnel::of_proxy();
         tunnel.greet(&mut socket).await.unwrap();
         let pair = Pair { tunnel: tunnel.clone(), end: Rc::default() };
         let ended = pair.end.clone();
@@ -233,7 +233,7 @@ fn what_was_sent_to_its_end_arrives_though_the_tunnel_ends_right_after() {
         let (near, far) = pipes();
         spawn_local(async move { agent(far).await });
         let mut socket = connect(near, &Token::new("t"), None).await.unwrap();
-        let tunnel = Tunnel::new();
+        let tunnel = Tunnel::of_proxy();
         tunnel.greet(&mut socket).await.unwrap();
         let pair = Pair { tunnel: tunnel.clone(), end: Rc::default() };
         let driving = spawn_local(async move { tunnel.drive(socket, &Proxy).await });
@@ -272,7 +272,7 @@ fn a_peer_that_breaks_the_rules_ends_the_tunnel() {
                 rogue.drive(socket, &Agent).await
             });
             let mut socket = connect(near, &Token::new("t"), None).await.unwrap();
-            let tunnel = Tunnel::new();
+            let tunnel = Tunnel::of_proxy();
             tunnel.greet(&mut socket).await.unwrap();
             let end = tunnel.drive(socket, &Proxy).await;
             let expected = matches!(end, TunnelError::Violation(_) | TunnelError::Unexpected);

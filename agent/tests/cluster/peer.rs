@@ -64,7 +64,7 @@ impl Peer {
         let pipe = Pipe::tcp(TcpStream::connect(agent).await.unwrap()).unwrap();
         let socket = connect(pipe, &Token::new(token), target).await;
         let mut socket = socket.map_err(|error| error.to_string())?;
-        let (tunnel, heard) = (Tunnel::new(), Rc::new(Heard::default()));
+        let (tunnel, heard) = (Tunnel::of_proxy(), Rc::new(Heard::default()));
         tunnel.greet(&mut socket).await.map_err(|error| error.to_string())?;
         let ended = drive(&tunnel, socket, &heard);
         Ok(Self { tunnel, heard, ended })
