@@ -7,8 +7,8 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use mirrord_protocol::frame::Errno;
+use mirrord_tunnel::Stream;
 use mirrord_tunnel::datagrams::{connected, receive};
-use mirrord_tunnel::{Answers, Stream};
 use socket2::SockRef;
 use tokio::net::{TcpSocket, TcpStream, UdpSocket};
 use tokio_util::task::TaskTracker;
@@ -25,8 +25,7 @@ pub(crate) async fn connect(stream: Stream, source: Option<Ipv4Addr>, to: Socket
     };
     match connection {
         Ok(socket) => {
-            stream.accept();
-            stream.relay(socket, Answers::Sent).await;
+            stream.lead_to(socket).await;
         }
         Err(error) => {
             debug!(%to, %error, "connecting failed");

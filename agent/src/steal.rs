@@ -15,7 +15,7 @@ use mirrord_netns::{Proto, Steal, TargetNet};
 use mirrord_protocol::control::Protocol;
 use mirrord_protocol::frame::{ClientAddr, Delivery, Open, OrigDst, Port};
 use mirrord_tunnel::datagrams::Readiness;
-use mirrord_tunnel::{Answers, Tunnel, or_pause};
+use mirrord_tunnel::{Tunnel, or_pause};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -136,13 +136,15 @@ impl Stealer {
             // It found our listener by its own address, or the port was just given back.
             return Ok(());
         }
-        let stream = self.tunnel.open(Open::Incoming {
+        let open = Open::Incoming {
             protocol: Protocol::Tcp,
             delivery: Delivery::Steal,
             client: ClientAddr(client),
             server: OrigDst(server),
-        });
-        tasks.spawn_local(stream.relay(socket, Answers::Sent));
+        };
+        if let Some(relaying) = self.tunnel.bring(open, socket) {
+            tasks.spawn_local(relaying);
+        }
         Ok(())
     }
 

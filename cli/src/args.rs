@@ -138,6 +138,9 @@ pub enum Command {
         /// The target's container, as the agent knows it.
         #[arg(long, value_name = "ID", requires = "pipe")]
         container: Option<String>,
+        /// They are the agent's own socket.
+        #[arg(long, requires = "pipe")]
+        direct: bool,
         /// Where the proxy's files are.
         #[arg(long, value_name = "FOLDER", default_value = SHARED_FOLDER)]
         folder: PathBuf,

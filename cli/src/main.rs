@@ -37,6 +37,8 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
+use mirrord_proxy::PipeHeader;
+
 use crate::args::{Cli, Command, Options};
 use crate::compose::Wrapped;
 use crate::config::Verdict;
@@ -97,8 +99,8 @@ fn obey(words: &[OsString], globals: Option<Vec<OsString>>) -> ExitCode {
         Command::VerifyConfig { file } => verify_config(&cli.options, &file),
         Command::Completions { shell } => print(&cli.options, &args::completions(shell), 0),
         Command::Exec { options, words } => exec(&options.over(&cli.options), &words),
-        Command::Proxy { pipe: Some(target), container, folder, .. } => {
-            mirrord_proxy::run_pipe(target, container, &folder)
+        Command::Proxy { pipe: Some(target), container, folder, direct, .. } => {
+            mirrord_proxy::run_pipe(&PipeHeader { target, container, direct }, &folder)
         }
         Command::Proxy { check: true, .. } => mirrord_proxy::check(),
         Command::Proxy { worker: true, .. } => mirrord_proxy::run_worker(layer::STATIC_LAYER),

@@ -58,6 +58,12 @@ pub enum Frame {
     Open(StreamId, Open),
     /// The stream's far end is connected.
     Opened(StreamId),
+    /// The stream's far end is connected, and is the socket that comes beside this frame: the
+    /// stream is over, and the connection is not.
+    Handed(StreamId),
+    /// What [`Frame::Open`] says, of a connection whose socket comes beside this frame: there is no
+    /// stream.
+    Brought(Open),
     /// The stream's far end could not be connected; the stream is over.
     Refused(StreamId, Errno),
     /// Bytes of a stream, the first of which has this offset.
@@ -96,7 +102,14 @@ pub enum Frame {
     Pong(u64),
     /// The first words on a pipe: which tunnel goes over it, and how many of its numbered frames
     /// (see [`Frame::is_numbered`]) have come here; none where that tunnel is not known.
-    Hello(TunnelId, Option<u64>),
+    Hello {
+        /// Which tunnel.
+        tunnel: TunnelId,
+        /// How many of its frames.
+        received: Option<u64>,
+        /// Whether descriptors are taken that come beside frames: the pipe is a unix socket.
+        descriptors: bool,
+    },
     /// So many numbered frames have come here: the other side need not keep them any longer.
     Received(u64),
     /// What the mirror could not copy since the last such frame.
@@ -112,7 +125,12 @@ impl Frame {
     /// Whether it belongs to the tunnel, and comes once and in its turn however often the pipe
     /// breaks; the others belong to one pipe, and are lost with it.
     pub fn is_numbered(&self) -> bool {
-        !matches!(self, Self::Ping(_) | Self::Pong(_) | Self::Hello(..) | Self::Received(_))
+        !matches!(self, Self::Ping(_) | Self::Pong(_) | Self::Hello { .. } | Self::Received(_))
+    }
+
+    /// Whether a descriptor comes beside it.
+    pub fn has_descriptor(&self) -> bool {
+        matches!(self, Self::Handed(_) | Self::Brought(_))
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use mirrord_protocol::control::SHARED_FOLDER;
+use mirrord_proxy::PipeHeader;
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -13,7 +14,8 @@ fn main() -> ExitCode {
         ["proxy", "--worker"] => mirrord_proxy::run_worker(static_layer()),
         ["proxy", "--pipe", index, ref rest @ ..] => match (index.parse(), options(rest)) {
             (Ok(index), Some((container, folder))) => {
-                mirrord_proxy::run_pipe(index, container, Path::new(folder))
+                let header = PipeHeader { target: index, container, direct: false };
+                mirrord_proxy::run_pipe(&header, Path::new(folder))
             }
             _ => ExitCode::from(2),
         },

@@ -88,7 +88,7 @@ async fn connect(token: &Token) -> anyhow::Result<Socket<Pipe>> {
 }
 
 async fn handshake(pipe: UnixStream, token: &Token) -> Result<Socket<Pipe>, HandshakeError> {
-    let pipe = UnixPipe::from_tokio(pipe).map_err(HandshakeError::Pipe)?;
+    let pipe = UnixPipe::from_tokio(pipe).map_err(HandshakeError::Pipe)?.taking();
     mirrord_tunnel::connect(pipe.into(), token, None).await
 }
 
@@ -146,8 +146,12 @@ async fn arrive(bringer: UnixStream, token: Token) -> Option<Arrival> {
             return None;
         }
     };
-    let result = match HandedPipe::new(reader, writer) {
-        Ok(pipe) => mirrord_tunnel::connect(pipe.into(), &token, header.container.as_deref()).await,
+    let pipe = match header.direct {
+        true => UnixPipe::new(reader.into()).map(|pipe| pipe.taking().into()),
+        false => HandedPipe::new(reader, writer).map(Pipe::from),
+    };
+    let result = match pipe {
+        Ok(pipe) => mirrord_tunnel::connect(pipe, &token, header.container.as_deref()).await,
         Err(error) => Err(HandshakeError::Pipe(error)),
     };
     Some(Arrival { target: header.target, result, bringer: Some(bringer) })

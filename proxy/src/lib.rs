@@ -39,5 +39,6 @@ mod worker;
 
 pub use check::run as check;
 pub use init::run;
+pub use mirrord_tunnel::handover::Header as PipeHeader;
 pub use pipe::run as run_pipe;
 pub use worker::run as run_worker;

@@ -10,17 +10,18 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use mirrord_netns::privileges::keep_only;
-use mirrord_protocol::control::{HANDOVER_SOCKET, TargetIndex};
+use mirrord_protocol::control::HANDOVER_SOCKET;
 use mirrord_tunnel::handover::{self, Header};
 
 /// How long the worker may take to be there, at the start and after it was killed.
 const GRACE: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_millis(5);
 
-/// Hands standard input and output over as the pipe to a target, and stays as long as they are one.
+/// Hands standard input and output over as the pipe that the header tells of, and stays as long as
+/// they are one.
 /// The worker's socket is in `folder`.
-pub fn run(target: TargetIndex, container: Option<String>, folder: &Path) -> ExitCode {
-    match hand_over(&Header { target, container }, &folder.join(HANDOVER_SOCKET)) {
+pub fn run(header: &Header, folder: &Path) -> ExitCode {
+    match hand_over(header, &folder.join(HANDOVER_SOCKET)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("mirrord proxy: {error:#}");

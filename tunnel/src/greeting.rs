@@ -14,10 +14,10 @@ use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use mirrord_protocol::frame::{Frame, TunnelId};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::handshake::Socket;
+use crate::pipe::Way;
 use crate::tunnel::{Tunnel, TunnelError, broken};
 
 /// A peer that does not say which tunnel it means is not ours.
@@ -30,6 +30,8 @@ pub struct Greeting {
     pub tunnel: TunnelId,
     /// How many of that tunnel's frames have come to the proxy; none if it is a new one.
     pub received: Option<u64>,
+    /// Whether it takes sockets that come beside frames.
+    pub descriptors: bool,
 }
 
 impl Greeting {
@@ -39,10 +41,12 @@ impl Greeting {
     /// They do not come within 5 s, or are others.
     pub async fn hear<P>(socket: &mut Socket<P>) -> Result<Self, TunnelError>
     where
-        P: AsyncRead + AsyncWrite + Unpin,
+        P: Way,
     {
         match next(socket).await? {
-            Frame::Hello(tunnel, received) => Ok(Self { tunnel, received }),
+            Frame::Hello { tunnel, received, descriptors } => {
+                Ok(Self { tunnel, received, descriptors })
+            }
             _ => Err(TunnelError::Unexpected),
         }
     }
@@ -53,9 +57,9 @@ impl Greeting {
     /// As [`Greeting::hear`].
     pub async fn deny<P>(self, socket: &mut Socket<P>) -> Result<Self, TunnelError>
     where
-        P: AsyncRead + AsyncWrite + Unpin,
+        P: Way,
     {
-        say(socket, &Frame::Hello(self.tunnel, None)).await?;
+        say(socket, &hello(self.tunnel, None)).await?;
         Self::hear(socket).await
     }
 }
@@ -69,19 +73,23 @@ impl Tunnel {
     /// a new one.
     pub async fn greet<P>(&self, socket: &mut Socket<P>) -> Result<(), TunnelError>
     where
-        P: AsyncRead + AsyncWrite + Unpin,
+        P: Way,
     {
         let begun = self.begin();
-        say(socket, &Frame::Hello(self.id(), begun.then(|| self.received()))).await?;
+        let descriptors = socket.get_ref().takes_descriptors();
+        let (tunnel, received) = (self.id(), begun.then(|| self.received()));
+        say(socket, &Frame::Hello { tunnel, received, descriptors }).await?;
         if !begun {
             return Ok(());
         }
         match next(socket).await? {
-            Frame::Hello(id, Some(received)) if id == self.id() => Ok(self.rewind(received)?),
-            Frame::Hello(id, None) if id == self.id() => {
-                self.end();
-                Err(TunnelError::Forgotten)
-            }
+            Frame::Hello { tunnel, received, .. } if tunnel == self.id() => match received {
+                Some(received) => Ok(self.rewind(received)?),
+                None => {
+                    self.end();
+                    Err(TunnelError::Forgotten)
+                }
+            },
             _ => Err(TunnelError::Unexpected),
         }
     }
@@ -92,16 +100,21 @@ impl Tunnel {
     /// The pipe broke, or the proxy claims to have what it can't.
     pub async fn answer<P>(&self, socket: &mut Socket<P>, received: u64) -> Result<(), TunnelError>
     where
-        P: AsyncRead + AsyncWrite + Unpin,
+        P: Way,
     {
         self.rewind(received)?;
-        say(socket, &Frame::Hello(self.id(), Some(self.received()))).await
+        say(socket, &hello(self.id(), Some(self.received()))).await
     }
+}
+
+/// An agent's words: it takes no descriptors.
+fn hello(tunnel: TunnelId, received: Option<u64>) -> Frame {
+    Frame::Hello { tunnel, received, descriptors: false }
 }
 
 async fn say<P>(socket: &mut Socket<P>, frame: &Frame) -> Result<(), TunnelError>
 where
-    P: AsyncRead + AsyncWrite + Unpin,
+    P: Way,
 {
     let sent = socket.send(Message::Binary(frame.encode()));
     let sent = tokio::time::timeout(PATIENCE, sent).await;
@@ -110,7 +123,7 @@ where
 
 async fn next<P>(socket: &mut Socket<P>) -> Result<Frame, TunnelError>
 where
-    P: AsyncRead + AsyncWrite + Unpin,
+    P: Way,
 {
     let next = tokio::time::timeout(PATIENCE, socket.next()).await;
     match next.map_err(|_| TunnelError::Silent)? {

@@ -34,6 +34,9 @@ pub struct Header {
     pub target: TargetIndex,
     /// The target's container, by the id that the agent knows it by; none: the agent's own place.
     pub container: Option<String>,
+    /// Whether it is a connection to the agent's own socket, with nobody between.
+    #[serde(default)]
+    pub direct: bool,
 }
 
 /// A pipe that was handed over.

@@ -1,15 +1,30 @@
 //! What was written to a pipe and may have to be written again to the next one. Pure.
 
 use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
 
 use bytes::Bytes;
 
 use crate::state::Violation;
 
+/// A frame, and the descriptor that goes beside it.
+#[derive(Debug, Clone)]
+pub(crate) struct Item {
+    pub(crate) bytes: Bytes,
+    pub(crate) descriptor: Option<Rc<OwnedFd>>,
+}
+
+impl From<Bytes> for Item {
+    fn from(bytes: Bytes) -> Self {
+        Self { bytes, descriptor: None }
+    }
+}
+
 /// Numbered frames that left and that the other end has not acknowledged.
 #[derive(Debug, Default)]
 pub(crate) struct Kept {
-    frames: VecDeque<Bytes>,
+    frames: VecDeque<Item>,
     /// The number of the first of them.
     first: u64,
     /// How many of them were written to the present pipe.
@@ -29,15 +44,15 @@ impl Kept {
     }
 
     /// What is to be written again.
-    pub(crate) fn next(&mut self) -> Option<Bytes> {
+    pub(crate) fn next(&mut self) -> Option<Item> {
         let frame = self.frames.get(self.written)?.clone();
         self.written += 1;
         Some(frame)
     }
 
     /// A frame is written for the first time, and nothing was left to write again.
-    pub(crate) fn add(&mut self, frame: Bytes) {
-        self.bytes += frame.len();
+    pub(crate) fn add(&mut self, frame: Item) {
+        self.bytes += frame.bytes.len();
         self.frames.push_back(frame);
         self.written = self.frames.len();
     }
@@ -48,7 +63,7 @@ impl Kept {
         let known = known.filter(|known| *known <= self.frames.len());
         let known = known.ok_or(Violation::Number(below))?;
         for frame in self.frames.drain(..known) {
-            self.bytes -= frame.len();
+            self.bytes -= frame.bytes.len();
         }
         self.first = below;
         self.written = self.written.saturating_sub(known);
@@ -70,9 +85,13 @@ mod tests {
     fn three() -> Kept {
         let mut kept = Kept::default();
         for name in ["a", "bb", "ccc"] {
-            kept.add(name.into());
+            kept.add(Bytes::from(name).into());
         }
         kept
+    }
+
+    fn next(kept: &mut Kept) -> Option<Bytes> {
+        kept.next().map(|item| item.bytes)
     }
 
     #[test]
@@ -82,20 +101,20 @@ mod tests {
         assert!(!kept.has_next() && kept.next().is_none(), "it is on its way");
         kept.rewind(1).unwrap();
         assert!(kept.has_next());
-        assert_eq!(kept.next().unwrap(), "bb");
-        assert_eq!(kept.next().unwrap(), "ccc");
-        assert_eq!((kept.next(), kept.bytes()), (None, 5));
+        assert_eq!(next(&mut kept).unwrap(), "bb");
+        assert_eq!(next(&mut kept).unwrap(), "ccc");
+        assert_eq!((next(&mut kept), kept.bytes()), (None, 5));
     }
 
     #[test]
     fn a_pipe_that_breaks_while_frames_are_written_again_loses_none() {
         let mut kept = three();
         kept.rewind(0).unwrap();
-        assert_eq!(kept.next().unwrap(), "a");
+        assert_eq!(next(&mut kept).unwrap(), "a");
         kept.acknowledge(1).unwrap();
-        assert_eq!(kept.next().unwrap(), "bb");
+        assert_eq!(next(&mut kept).unwrap(), "bb");
         kept.rewind(2).unwrap();
-        assert_eq!((kept.next().unwrap(), kept.next()), ("ccc".into(), None));
+        assert_eq!((next(&mut kept).unwrap(), next(&mut kept)), ("ccc".into(), None));
     }
 
     #[test]

@@ -15,7 +15,9 @@
 #![forbid(unsafe_code)]
 
 mod arena;
+mod bridge;
 pub mod datagrams;
+mod descriptors;
 mod greeting;
 pub mod handover;
 mod handshake;
@@ -33,7 +35,7 @@ mod tunnel;
 pub use greeting::Greeting;
 pub use handshake::{HandshakeError, Socket, accept, adopt, connect};
 pub use pause::or_pause;
-pub use pipe::{HandedPipe, Pipe, UnixPipe, listen};
+pub use pipe::{HandedPipe, Pipe, UnixPipe, Way, listen};
 pub use relay::{Answers, Near, Outcome};
 pub use runtime::on_one_thread;
 pub use stream::{OpenError, Stream};

@@ -2,11 +2,13 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 
-use crate::kept::Kept;
+use crate::kept::{Item, Kept};
 use crate::state::Violation;
 
 /// Above so many bytes the streams stop reading from their sockets.
@@ -25,8 +27,8 @@ pub(crate) struct Outbox {
 struct Inner {
     passing: VecDeque<Bytes>,
     kept: Kept,
-    urgent: VecDeque<Bytes>,
-    frames: VecDeque<Bytes>,
+    urgent: VecDeque<Item>,
+    frames: VecDeque<Item>,
     /// Bytes that wait in `urgent` and `frames`.
     waiting: usize,
     /// Bytes that were popped and not yet flushed.
@@ -47,7 +49,7 @@ pub(crate) struct Ticket(Option<u64>);
 #[derive(Debug)]
 pub(crate) enum Next {
     /// Write this.
-    Frame(Bytes),
+    Frame(Item),
     /// There is nothing now.
     Nothing,
     /// There will be nothing any more.
@@ -57,12 +59,18 @@ pub(crate) enum Next {
 impl Outbox {
     /// Queues a frame behind those of its stream.
     pub(crate) fn push(&self, frame: Bytes) {
+        self.inner.borrow_mut().add(frame.into(), |inner| &mut inner.frames);
+    }
+
+    /// The same, with a descriptor that goes beside it.
+    pub(crate) fn push_with(&self, bytes: Bytes, descriptor: OwnedFd) {
+        let frame = Item { bytes, descriptor: Some(Rc::new(descriptor)) };
         self.inner.borrow_mut().add(frame, |inner| &mut inner.frames);
     }
 
     /// Queues a frame that may overtake all others.
     pub(crate) fn push_urgent(&self, frame: Bytes) {
-        self.inner.borrow_mut().add(frame, |inner| &mut inner.urgent);
+        self.inner.borrow_mut().add(frame.into(), |inner| &mut inner.urgent);
     }
 
     /// Queues a frame of the present pipe, which is lost with it.
@@ -105,9 +113,9 @@ impl Outbox {
     /// What the writer does next.
     pub(crate) fn pop(&self) -> Next {
         let mut inner = self.inner.borrow_mut();
-        let frame = inner.passing.pop_front().or_else(|| inner.kept.next());
+        let frame = inner.passing.pop_front().map(Item::from).or_else(|| inner.kept.next());
         if let Some(frame) = frame.or_else(|| inner.pop_new()) {
-            inner.unflushed += frame.len();
+            inner.unflushed += frame.bytes.len();
             return Next::Frame(frame);
         }
         if inner.closing { Next::Close } else { Next::Nothing }
@@ -195,18 +203,18 @@ impl Inner {
         self.waiting + self.unflushed < HIGH_WATER && self.kept.bytes() < MAX_KEPT
     }
 
-    fn pop_new(&mut self) -> Option<Bytes> {
+    fn pop_new(&mut self) -> Option<Item> {
         let frame = self.urgent.pop_front().or_else(|| self.frames.pop_front())?;
-        self.waiting -= frame.len();
+        self.waiting -= frame.bytes.len();
         self.kept.add(frame.clone());
         Some(frame)
     }
 
-    fn add(&mut self, frame: Bytes, queue: impl FnOnce(&mut Self) -> &mut VecDeque<Bytes>) {
+    fn add(&mut self, frame: Item, queue: impl FnOnce(&mut Self) -> &mut VecDeque<Item>) {
         if self.closed {
             return;
         }
-        self.waiting += frame.len();
+        self.waiting += frame.bytes.len();
         queue(self).push_back(frame);
         self.wake_writer();
     }

@@ -5,13 +5,30 @@ mod unix;
 
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use crate::descriptors::Descriptors;
 pub use handed::HandedPipe;
 pub use unix::{UnixPipe, listen};
+
+/// What carries a tunnel's bytes, and perhaps descriptors beside them.
+pub trait Way: AsyncRead + AsyncWrite + Unpin {
+    /// Those that leave and arrive, if it can carry any.
+    fn descriptors(&self) -> Option<&Rc<Descriptors>> {
+        None
+    }
+
+    /// Whether this end takes those that come.
+    fn takes_descriptors(&self) -> bool {
+        false
+    }
+}
+
+impl Way for TcpStream {}
 
 /// All that a tunnel can go over.
 #[derive(Debug)]
@@ -55,6 +72,19 @@ macro_rules! each {
             Pipe::Handed($inner) => $call,
         }
     };
+}
+
+impl Way for Pipe {
+    fn descriptors(&self) -> Option<&Rc<Descriptors>> {
+        match self {
+            Self::Unix(pipe) => pipe.descriptors(),
+            Self::Tcp(_) | Self::Handed(_) => None,
+        }
+    }
+
+    fn takes_descriptors(&self) -> bool {
+        matches!(self, Self::Unix(pipe) if pipe.takes_descriptors())
+    }
 }
 
 impl AsyncRead for Pipe {

@@ -8,12 +8,15 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Buf;
 use mirrord_protocol::frame::{DATA_HEADER, Frame, MAX_DATA, data_header};
+use rustix::net::sockopt::set_socket_linger;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
+use crate::bridge::bridge;
 use crate::outbox::Ticket;
 use crate::state::Broken;
 use crate::stream::Stream;
+use crate::tunnel::Tunnel;
 
 /// What becomes of the bytes that the socket sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,8 +42,17 @@ pub enum Outcome {
 pub trait Near: AsyncRead + AsyncWrite + Unpin {
     /// Small pieces are not held back.
     fn hurry(&self) {}
-    /// Closing it is a reset.
+    /// Closing it is a reset, also when this process is killed.
     fn close_as_reset(&self) {}
+    /// Closing it is an end.
+    fn close_as_end(&self) {}
+    /// What it is, if TCP.
+    fn tcp(self) -> Option<TcpStream>
+    where
+        Self: Sized,
+    {
+        None
+    }
 }
 
 impl Near for TcpStream {
@@ -51,15 +63,28 @@ impl Near for TcpStream {
     fn close_as_reset(&self) {
         let _ = self.set_zero_linger();
     }
+
+    fn close_as_end(&self) {
+        let _ = set_socket_linger(self, None);
+    }
+
+    fn tcp(self) -> Option<TcpStream> {
+        Some(self)
+    }
 }
 
 /// Its end is a reset if bytes are left in it, and there is no other way to one.
 impl Near for UnixStream {}
 
 impl Stream {
-    /// Relays until both directions have ended, or one end resets.
+    /// Relays until both directions have ended, or one end resets. A stream that was opened here
+    /// must be [connected](Stream::connected): where it leads to may have come itself.
     pub async fn relay(self, socket: impl Near, answers: Answers) -> Outcome {
+        if let Some(far) = self.take_handed() {
+            return self.bridge(socket, far).await;
+        }
         socket.hurry();
+        socket.close_as_reset();
         let ticket = Ticket::default();
         let mut relay =
             Relay { stream: self, socket, answers, read_ended: false, shut: false, ticket };
@@ -68,6 +93,34 @@ impl Stream {
             relay.socket.close_as_reset();
         }
         outcome
+    }
+}
+
+impl Stream {
+    async fn bridge(self, near: impl Near, far: TcpStream) -> Outcome {
+        let tunnel = self.tunnel.clone();
+        // Nothing is left of the stream.
+        self.state.borrow_mut().fail(Broken::Reset);
+        drop(self);
+        let Some(near) = near.tcp() else { return Outcome::ResetThere };
+        let under_way = UnderWay::new(tunnel);
+        bridge(near, far, || drop(under_way)).await
+    }
+}
+
+/// Counts as not yet delivered until it is dropped.
+struct UnderWay(Tunnel);
+
+impl UnderWay {
+    fn new(tunnel: Tunnel) -> Self {
+        tunnel.0.bridged.set(tunnel.0.bridged.get() + 1);
+        Self(tunnel)
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.0.bridged.set(self.0.0.bridged.get() - 1);
     }
 }
 
@@ -125,6 +178,7 @@ impl<S: Near> Relay<S> {
         }
         if !self.shut {
             ready!(Pin::new(&mut self.socket).poll_shutdown(cx)).or_else(not_connected)?;
+            self.socket.close_as_end();
             self.shut = true;
             let (consumed, limit) = self.stream.state.borrow().last_grant();
             let stream = self.stream.id;
@@ -174,6 +228,6 @@ impl<S: Near> Relay<S> {
 }
 
 /// A peer that has closed both ways already needs no shutdown from us.
-fn not_connected(error: io::Error) -> io::Result<()> {
+pub(crate) fn not_connected(error: io::Error) -> io::Result<()> {
     if error.kind() == io::ErrorKind::NotConnected { Ok(()) } else { Err(error) }
 }

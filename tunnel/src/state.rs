@@ -6,6 +6,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use mirrord_protocol::frame::{Errno, INITIAL_WINDOW};
+use tokio::net::TcpStream;
+
+use crate::relay::Near;
 
 /// No stream gets a larger window: bytes that one slow reader can make us hold.
 const MAX_WINDOW: u64 = 4 << 20;
@@ -42,6 +45,9 @@ pub enum Violation {
     /// It claims to have frames that were not sent, or to lack what it had.
     #[error("{0} frames can't have been received")]
     Number(u64),
+    /// What belongs beside a frame did not come.
+    #[error("a connection was to come beside a frame, and did not")]
+    Descriptor,
 }
 
 /// One stream, seen from one end.
@@ -65,6 +71,8 @@ pub(crate) struct State {
     pub(crate) queue: VecDeque<Bytes>,
     pub(crate) fin_received: bool,
     pub(crate) opened: bool,
+    /// The far end itself: nothing goes through the tunnel.
+    pub(crate) handed: Option<TcpStream>,
     pub(crate) broken: Option<Broken>,
     /// The tunnel ended after the peer's end had come.
     pub(crate) orphaned: bool,
@@ -90,6 +98,7 @@ impl State {
             queue: VecDeque::new(),
             fin_received: false,
             opened: false,
+            handed: None,
             broken: None,
             orphaned: false,
             discard: false,
@@ -184,6 +193,15 @@ impl State {
         self.granted_at = Instant::now();
         self.limit = self.consumed + self.window;
         Some((self.consumed, self.limit))
+    }
+
+    /// The far end has come itself.
+    pub(crate) fn hand(&mut self, socket: TcpStream) {
+        // Until somebody carries it, whoever drops it breaks it off.
+        socket.close_as_reset();
+        self.opened = true;
+        self.handed = Some(socket);
+        self.wake();
     }
 
     /// The stream ends before its time.

@@ -7,8 +7,10 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use mirrord_protocol::frame::{Errno, Frame, MAX_DATA, StreamId};
+use tokio::net::TcpStream;
 
 use crate::outbox::Ticket;
+use crate::relay::Answers;
 use crate::state::{Broken, State};
 use crate::tunnel::Tunnel;
 
@@ -84,12 +86,46 @@ impl Stream {
 
     /// Tells the other end that this one is connected.
     pub fn accept(&self) {
-        self.tunnel.send(&Frame::Opened(self.id));
+        if !self.is_handed() {
+            self.tunnel.send(&Frame::Opened(self.id));
+        }
+    }
+
+    /// This is what the stream leads to: the connection itself goes to the other end if that takes
+    /// it, and is relayed otherwise.
+    pub async fn lead_to(self, socket: TcpStream) {
+        if !self.tunnel.hands() {
+            self.accept();
+            self.relay(socket, Answers::Sent).await;
+            return;
+        }
+        match socket.into_std() {
+            Ok(socket) => {
+                self.state.borrow_mut().opened = true;
+                self.tunnel.forget(self.id);
+                let frame = Frame::Handed(self.id).encode();
+                self.tunnel.0.outbox.push_with(frame, socket.into());
+                self.state.borrow_mut().fail(Broken::Reset);
+            }
+            Err(error) => self.refuse(Errno::of(&error)),
+        }
+    }
+
+    /// The far end itself, if it has come.
+    pub(crate) fn take_handed(&self) -> Option<TcpStream> {
+        self.state.borrow_mut().handed.take()
+    }
+
+    fn is_handed(&self) -> bool {
+        self.state.borrow().handed.is_some()
     }
 
     /// Tells the other end why this one could not be connected.
     pub fn refuse(self, errno: Errno) {
         self.state.borrow_mut().fail(Broken::Reset);
+        if self.is_handed() {
+            return;
+        }
         self.tunnel.send(&Frame::Refused(self.id, errno));
     }
 
@@ -167,6 +203,9 @@ impl Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
+        if self.is_handed() {
+            return;
+        }
         self.tunnel.forget(self.id);
         if !self.state.borrow().is_over() {
             self.tunnel.send(&Frame::Reset(self.id));

@@ -9,14 +9,18 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use mirrord_protocol::frame::{DecodeError, Errno, Frame, Open, StreamId, TunnelId};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::{Error as WebSocketError, Message};
 
 use crate::arena::Arena;
+use crate::descriptors::{AT_ONCE, Descriptors};
 use crate::greeting::Greeting;
 use crate::handshake::Socket;
+use crate::kept::Item;
 use crate::outbox::{Next, Outbox};
+use crate::pipe::Way;
+use crate::relay::{Answers, Outcome};
 use crate::state::{Broken, State, Violation};
 use crate::stream::Stream;
 
@@ -32,6 +36,8 @@ const ACKNOWLEDGED_FRAMES: u64 = 1024;
 const BATCH: usize = 256 << 10;
 /// So many streams may be open when one more is asked for.
 const MAX_STREAMS: usize = 1 << 16;
+/// Names what is no stream.
+const NO_STREAM: StreamId = StreamId(0);
 /// errno(3): too many open files.
 const EMFILE: i32 = 24;
 
@@ -113,6 +119,12 @@ pub(crate) struct Inner {
     next: Cell<u32>,
     streams: RefCell<HashMap<StreamId, Rc<RefCell<State>>>>,
     pub(crate) outbox: Outbox,
+    /// What goes beside frames, where the pipe carries that.
+    beside: RefCell<Option<Rc<Descriptors>>>,
+    /// Whether the other end takes it.
+    hands: Cell<bool>,
+    /// Connections without a stream whose bytes are on their way to the far end.
+    pub(crate) bridged: Cell<usize>,
     pub(crate) arena: RefCell<Arena>,
     rtt: Cell<Duration>,
     born: Instant,
@@ -130,7 +142,9 @@ impl Tunnel {
 
     /// An agent's end of the tunnel that a proxy asked for.
     pub fn of(greeting: &Greeting) -> Self {
-        Self::make(Role::Agent, greeting.tunnel)
+        let tunnel = Self::make(Role::Agent, greeting.tunnel);
+        tunnel.0.hands.set(greeting.descriptors);
+        tunnel
     }
 
     fn make(role: Role, id: TunnelId) -> Self {
@@ -145,6 +159,9 @@ impl Tunnel {
             next: Cell::new(if role == Role::Proxy { 1 } else { 2 }),
             streams: RefCell::default(),
             outbox: Outbox::default(),
+            beside: RefCell::default(),
+            hands: Cell::new(false),
+            bridged: Cell::new(0),
             arena: RefCell::default(),
             rtt: Cell::new(Duration::from_millis(1)),
             born: now,
@@ -211,7 +228,8 @@ impl Tunnel {
     /// Whether all that was sent to its end has been handed on by the other side.
     pub fn is_delivered(&self) -> bool {
         let streams = self.0.streams.borrow();
-        self.0.outbox.is_empty() && streams.values().all(|state| state.borrow().is_delivered())
+        let empty = self.0.outbox.is_empty() && self.0.bridged.get() == 0;
+        empty && streams.values().all(|state| state.borrow().is_delivered())
     }
 
     /// The round trip time of the last heartbeat.
@@ -223,8 +241,9 @@ impl Tunnel {
     /// for the next pipe, until [`Tunnel::end`]; otherwise they are broken.
     pub async fn drive<P>(&self, socket: Socket<P>, events: &dyn Events) -> TunnelError
     where
-        P: AsyncRead + AsyncWrite + Unpin,
+        P: Way,
     {
+        self.0.beside.replace(socket.get_ref().descriptors().cloned());
         let (sink, stream) = socket.split();
         self.0.heard.set(Instant::now());
         let error = tokio::select! {
@@ -261,7 +280,7 @@ impl Tunnel {
 
     async fn read<P>(&self, mut stream: SplitStream<Socket<P>>, events: &dyn Events) -> TunnelError
     where
-        P: AsyncRead + AsyncWrite + Unpin,
+        P: Way,
     {
         loop {
             let message = match stream.next().await {
@@ -284,7 +303,7 @@ impl Tunnel {
 
     async fn write<P>(&self, mut sink: SplitSink<Socket<P>, Message>) -> TunnelError
     where
-        P: AsyncRead + AsyncWrite + Unpin,
+        P: Way,
     {
         loop {
             poll_fn(|cx| self.0.outbox.poll_ready(cx)).await;
@@ -302,12 +321,20 @@ impl Tunnel {
         sink: &mut SplitSink<Socket<P>, Message>,
     ) -> Result<bool, WebSocketError>
     where
-        P: AsyncRead + AsyncWrite + Unpin,
+        P: Way,
     {
-        let (mut batch, mut last) = (0, false);
-        while batch < BATCH && !last {
+        let (mut batch, mut descriptors, mut last) = (0, 0, false);
+        while batch < BATCH && descriptors < AT_ONCE && !last {
             let message = match self.0.outbox.pop() {
-                Next::Frame(frame) => Message::Binary(frame),
+                Next::Frame(Item { bytes, descriptor }) => {
+                    if let Some(descriptor) = descriptor {
+                        descriptors += 1;
+                        self.0.beside.borrow().iter().for_each(|beside| {
+                            beside.queue(descriptor.clone());
+                        });
+                    }
+                    Message::Binary(bytes)
+                }
                 Next::Nothing => break,
                 Next::Close => Message::Close(None),
             };
@@ -353,11 +380,42 @@ impl Tunnel {
             self.0.received.set(received);
             self.0.unacknowledged.set(len);
             let frames = received - self.0.acknowledged.get();
-            if len >= ACKNOWLEDGED_BYTES || frames >= ACKNOWLEDGED_FRAMES {
+            // The other end keeps the descriptor as well until it hears, and with it the connection.
+            let now = frame.has_descriptor();
+            if now || len >= ACKNOWLEDGED_BYTES || frames >= ACKNOWLEDGED_FRAMES {
                 self.acknowledge();
             }
         }
         self.dispatch(frame, events)
+    }
+
+    /// The connection that came beside a frame.
+    fn handed(&self) -> Result<TcpStream, Violation> {
+        let descriptor = self.0.beside.borrow().as_ref().and_then(|beside| beside.take());
+        let socket = descriptor.ok_or(Violation::Descriptor)?;
+        TcpStream::from_std(socket.into()).map_err(|_| Violation::Descriptor)
+    }
+
+    /// Whether the other end takes connections themselves, now.
+    pub(crate) fn hands(&self) -> bool {
+        self.0.hands.get() && self.0.beside.borrow().is_some()
+    }
+
+    /// Takes a client of ours to the other end: its connection itself if that can be, or a stream
+    /// that is relayed from the task that this returns.
+    pub fn bring(
+        &self,
+        open: Open,
+        socket: TcpStream,
+    ) -> Option<impl Future<Output = Outcome> + use<>> {
+        if self.hands() {
+            // What can't be taken out of our reactor is out of descriptors, and closed.
+            if let Ok(socket) = socket.into_std() {
+                self.0.outbox.push_with(Frame::Brought(open).encode(), socket.into());
+            }
+            return None;
+        }
+        Some(self.open(open).relay(socket, Answers::Sent))
     }
 
     fn acknowledge(&self) {
@@ -387,6 +445,18 @@ impl Tunnel {
                 state.opened = true;
                 state.wake();
             }),
+            Frame::Handed(id) => {
+                let socket = self.handed()?;
+                if let Some(state) = self.0.streams.borrow_mut().remove(&id) {
+                    state.borrow_mut().hand(socket);
+                }
+            }
+            Frame::Brought(open) => {
+                let mut state = State::new();
+                state.hand(self.handed()?);
+                let state = Rc::new(RefCell::new(state));
+                events.opened(Stream { id: NO_STREAM, state, tunnel: self.clone() }, open);
+            }
             Frame::Refused(id, errno) => self.break_stream(id, Broken::Refused(errno)),
             Frame::Reset(id) => self.break_stream(id, Broken::Reset),
             Frame::Fin(id, offset) => {

@@ -21,7 +21,7 @@ fn sockets() -> (StdUnixStream, UnixStream) {
 }
 
 fn header(target: u16, container: Option<&str>) -> Header {
-    Header { target, container: container.map(str::to_owned) }
+    Header { target, container: container.map(str::to_owned), direct: false }
 }
 
 /// Two pipes crosswise: what one end writes the other reads.

@@ -33,6 +33,16 @@ struct Pair {
 
 async fn pair() -> Pair {
     let (near, far) = pipes();
+    pair_over(near, far).await
+}
+
+/// The same, where the far ends come themselves.
+async fn handing_pair() -> Pair {
+    let (near, far) = pipes();
+    pair_over(near.taking(), far).await
+}
+
+async fn pair_over(near: UnixPipe, far: UnixPipe) -> Pair {
     spawn_local(async move {
         agent(far).await;
     });
@@ -66,79 +76,83 @@ impl Pair {
 #[test]
 fn bytes_arrive_as_they_were_sent_in_both_directions_at_once() {
     on_one_thread(async {
-        let pair = pair().await;
-        let (app, service) = pair.connected().await;
-        let sent = pattern(20_000_003);
-        let (mut app_in, mut app_out) = app.into_split();
-        let (mut service_in, mut service_out) = service.into_split();
-        let up = async {
-            app_out.write_all(&sent).await.unwrap();
-            app_out.shutdown().await.unwrap();
-        };
-        let down = async {
-            service_out.write_all(&sent).await.unwrap();
-            service_out.shutdown().await.unwrap();
-        };
-        let (mut at_service, mut at_app) = (Vec::new(), Vec::new());
-        let (_, _, a, b) = tokio::join!(
-            up,
-            down,
-            service_in.read_to_end(&mut at_service),
-            app_in.read_to_end(&mut at_app),
-        );
-        a.unwrap();
-        b.unwrap();
-        assert!(at_service == sent && at_app == sent);
+        for pair in [pair().await, handing_pair().await] {
+            let (app, service) = pair.connected().await;
+            let sent = pattern(20_000_003);
+            let (mut app_in, mut app_out) = app.into_split();
+            let (mut service_in, mut service_out) = service.into_split();
+            let up = async {
+                app_out.write_all(&sent).await.unwrap();
+                app_out.shutdown().await.unwrap();
+            };
+            let down = async {
+                service_out.write_all(&sent).await.unwrap();
+                service_out.shutdown().await.unwrap();
+            };
+            let (mut at_service, mut at_app) = (Vec::new(), Vec::new());
+            let (_, _, a, b) = tokio::join!(
+                up,
+                down,
+                service_in.read_to_end(&mut at_service),
+                app_in.read_to_end(&mut at_app),
+            );
+            a.unwrap();
+            b.unwrap();
+            assert!(at_service == sent && at_app == sent);
+        }
     });
 }
 
 #[test]
 fn a_half_close_leaves_the_other_half_open() {
     on_one_thread(async {
-        let pair = pair().await;
-        let (mut app, mut service) = pair.connected().await;
-        app.write_all(b"question").await.unwrap();
-        app.shutdown().await.unwrap();
-        let mut question = String::new();
-        service.read_to_string(&mut question).await.unwrap();
-        assert_eq!(question, "question");
-        service.write_all(b"answer, much later").await.unwrap();
-        drop(service);
-        let mut answer = String::new();
-        app.read_to_string(&mut answer).await.unwrap();
-        assert_eq!(answer, "answer, much later");
+        for pair in [pair().await, handing_pair().await] {
+            let (mut app, mut service) = pair.connected().await;
+            app.write_all(b"question").await.unwrap();
+            app.shutdown().await.unwrap();
+            let mut question = String::new();
+            service.read_to_string(&mut question).await.unwrap();
+            assert_eq!(question, "question");
+            service.write_all(b"answer, much later").await.unwrap();
+            drop(service);
+            let mut answer = String::new();
+            app.read_to_string(&mut answer).await.unwrap();
+            assert_eq!(answer, "answer, much later");
+        }
     });
 }
 
 #[test]
 fn a_reset_is_a_reset_on_the_other_side() {
     on_one_thread(async {
-        let pair = pair().await;
-        let (app, mut service) = pair.connected().await;
-        app.set_zero_linger().unwrap();
-        drop(app);
-        let error = service.read(&mut [0; 8]).await.unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+        for pair in [pair().await, handing_pair().await] {
+            let (app, mut service) = pair.connected().await;
+            app.set_zero_linger().unwrap();
+            drop(app);
+            let error = service.read(&mut [0; 8]).await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
 
-        let (mut app, service) = pair.connected().await;
-        service.set_zero_linger().unwrap();
-        drop(service);
-        let error = app.read(&mut [0; 8]).await.unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+            let (mut app, service) = pair.connected().await;
+            service.set_zero_linger().unwrap();
+            drop(service);
+            let error = app.read(&mut [0; 8]).await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+        }
     });
 }
 
 #[test]
 fn a_refused_connection_says_with_which_error() {
     on_one_thread(async {
-        let pair = pair().await;
-        let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-        let stream = pair.tunnel.open(Open::Connect(Protocol::Tcp, OrigDst(free)));
-        assert_eq!(stream.connected().await, Err(OpenError::Refused(Errno(111))));
+        for pair in [pair().await, handing_pair().await] {
+            let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+            let stream = pair.tunnel.open(Open::Connect(Protocol::Tcp, OrigDst(free)));
+            assert_eq!(stream.connected().await, Err(OpenError::Refused(Errno(111))));
 
-        let mut app = pair.dial(free).await;
-        let error = app.read(&mut [0; 8]).await.unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+            let mut app = pair.dial(free).await;
+            let error = app.read(&mut [0; 8]).await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+        }
     });
 }
 
@@ -171,31 +185,33 @@ fn a_slow_reader_holds_back_its_own_sender_and_nobody_else() {
 #[test]
 fn many_streams_at_once_all_get_their_answers() {
     on_one_thread(async {
-        let pair = Rc::new(pair().await);
-        let service = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = service.local_addr().unwrap();
-        spawn_local(async move {
-            while let Ok((mut socket, _)) = service.accept().await {
-                spawn_local(async move {
-                    let (mut from, mut to) = socket.split();
-                    tokio::io::copy(&mut from, &mut to).await
-                });
+        for pair in [pair().await, handing_pair().await] {
+            let pair = Rc::new(pair);
+            let service = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = service.local_addr().unwrap();
+            spawn_local(async move {
+                while let Ok((mut socket, _)) = service.accept().await {
+                    spawn_local(async move {
+                        let (mut from, mut to) = socket.split();
+                        tokio::io::copy(&mut from, &mut to).await
+                    });
+                }
+            });
+            let mut apps = Vec::new();
+            for _ in 0..300 {
+                apps.push(pair.dial(address).await);
             }
-        });
-        let mut apps = Vec::new();
-        for _ in 0..300 {
-            apps.push(pair.dial(address).await);
-        }
-        for (i, app) in apps.iter_mut().enumerate() {
-            app.write_all(&i.to_be_bytes()).await.unwrap();
-        }
-        for (i, mut app) in apps.into_iter().enumerate() {
-            let mut got = [0; 8];
-            app.read_exact(&mut got).await.unwrap();
-            assert_eq!(usize::from_be_bytes(got), i);
-        }
-        while pair.tunnel.streams() > 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            for (i, app) in apps.iter_mut().enumerate() {
+                app.write_all(&i.to_be_bytes()).await.unwrap();
+            }
+            for (i, mut app) in apps.into_iter().enumerate() {
+                let mut got = [0; 8];
+                app.read_exact(&mut got).await.unwrap();
+                assert_eq!(usize::from_be_bytes(got), i);
+            }
+            while pair.tunnel.streams() > 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
         }
     });
 }
@@ -218,7 +234,7 @@ fn a_cut_leaves_connections_as_they_are_and_the_end_of_the_tunnel_resets_them() 
         while pair.end.borrow().is_none() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        assert!(matches!(*pair.end.borrow(), Some(TunnelError::Cut)), "{:?}", pair.end);
+        assert!(pair.end.borrow().as_ref().unwrap().is_cut(), "{:?}", pair.end);
         assert_eq!(app.try_read(&mut [0; 8]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
         pair.tunnel.end();
         let error = app.read(&mut [0; 8]).await.unwrap_err();
@@ -278,5 +294,56 @@ fn a_peer_that_breaks_the_rules_ends_the_tunnel() {
             let expected = matches!(end, TunnelError::Violation(_) | TunnelError::Unexpected);
             assert!(expected, "{frame:?}: {end}");
         }
+    });
+}
+
+#[test]
+fn a_connection_that_was_handed_over_needs_no_tunnel() {
+    on_one_thread(async {
+        let pair = handing_pair().await;
+        let (mut app, mut service) = pair.connected().await;
+        app.write_all(b"question").await.unwrap();
+        service.read_exact(&mut [0; 8]).await.unwrap();
+        assert_eq!(pair.tunnel.streams(), 0);
+        pair.tunnel.end();
+        service.write_all(b"answer").await.unwrap();
+        drop(service);
+        let mut answer = String::new();
+        app.read_to_string(&mut answer).await.unwrap();
+        assert_eq!(answer, "answer");
+    });
+}
+
+#[test]
+fn whoever_was_sent_to_its_end_counts_as_delivered() {
+    on_one_thread(async {
+        let pair = handing_pair().await;
+        let (mut app, mut service) = pair.connected().await;
+        app.write_all(b"x").await.unwrap();
+        service.read_exact(&mut [0]).await.unwrap();
+        assert!(!pair.tunnel.is_delivered(), "more may come");
+        app.shutdown().await.unwrap();
+        assert_eq!(service.read(&mut [0]).await.unwrap(), 0);
+        assert!(pair.tunnel.is_delivered());
+        service.write_all(b"y").await.unwrap();
+        app.read_exact(&mut [0]).await.unwrap();
+    });
+}
+
+#[test]
+fn a_frame_without_what_belongs_beside_it_ends_the_tunnel() {
+    on_one_thread(async {
+        let (near, far) = pipes();
+        spawn_local(async move {
+            let mut socket = accept(far, &Token::new("t"), |_| Ok(())).await.unwrap().0;
+            let rogue = Tunnel::of(&Greeting::hear(&mut socket).await.unwrap());
+            rogue.send(&Frame::Handed(mirrord_protocol::frame::StreamId(1)));
+            rogue.drive(socket, &Agent).await
+        });
+        let mut socket = connect(near.taking(), &Token::new("t"), None).await.unwrap();
+        let tunnel = Tunnel::of_proxy();
+        tunnel.greet(&mut socket).await.unwrap();
+        let end = tunnel.drive(socket, &Proxy).await;
+        assert!(matches!(end, TunnelError::Violation(_)), "{end}");
     });
 }

@@ -185,6 +185,7 @@ pub async fn lend(folder: &Path, agent: UnixStream) -> io::Result<()> {
     let agent = OwnedFd::from(agent.into_std()?);
     let mut child = Command::new(EXECUTABLE)
         .args(exec::proxy_words(0, None))
+        .arg("--direct")
         .arg("--folder")
         .arg(folder)
         .stdin(agent.try_clone()?)

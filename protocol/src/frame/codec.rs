@@ -50,6 +50,8 @@ mod kind {
     pub const MIRROR_LOSS: u8 = 16;
     pub const HELLO: u8 = 17;
     pub const RECEIVED: u8 = 18;
+    pub const HANDED: u8 = 19;
+    pub const BROUGHT: u8 = 20;
 }
 
 /// The bytes of a [`Frame::Data`] before its payload.
@@ -111,8 +113,14 @@ impl Frame {
             Self::Description(description) => put_description(out, description),
             Self::Ping(number) => put_number(out, kind::PING, *number),
             Self::Pong(number) => put_number(out, kind::PONG, *number),
-            Self::Hello(tunnel, received) => {
+            Self::Handed(stream) => put_stream(out, kind::HANDED, *stream),
+            Self::Brought(open) => {
+                out.put_u8(kind::BROUGHT);
+                put_open(out, open);
+            }
+            Self::Hello { tunnel, received, descriptors } => {
                 put_number(out, kind::HELLO, tunnel.0);
+                out.put_u8(u8::from(*descriptors));
                 out.put_u8(u8::from(received.is_some()));
                 out.put_u64(received.unwrap_or_default());
             }
@@ -176,13 +184,16 @@ impl Frame {
             kind::PONG => Self::Pong(get_u64(input)?),
             kind::HELLO => {
                 let tunnel = TunnelId(get_u64(input)?);
+                let descriptors = get_bool(input)?;
                 let known = get_bool(input)?;
                 let received = get_u64(input)?;
                 if !known && received != 0 {
                     return Err(DecodeError::Value("received"));
                 }
-                Self::Hello(tunnel, known.then_some(received))
+                Self::Hello { tunnel, received: known.then_some(received), descriptors }
             }
+            kind::HANDED => Self::Handed(get_stream(input)?),
+            kind::BROUGHT => Self::Brought(get_open(input)?),
             kind::RECEIVED => Self::Received(get_u64(input)?),
             kind::MIRROR_LOSS => {
                 Self::MirrorLoss { packets: get_u64(input)?, connections: get_u64(input)? }

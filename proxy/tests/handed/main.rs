@@ -149,7 +149,8 @@ fn connections_outlive_a_pipe_that_breaks() {
         assert_eq!(sidecar.hears().await, "subscribed 8080");
         let stream = agent.client("203.0.113.9:40000", "10.244.1.5:8080");
         stream.send(Bytes::from("before, ")).await.unwrap();
-        let mut client = sidecar.run(move || app.accept().unwrap().0).await;
+        let listener = app.try_clone().unwrap();
+        let mut client = sidecar.run(move || listener.accept().unwrap().0).await;
         agent.cut().await;
         assert_eq!(sidecar.hears().await, "disconnected 0");
         stream.send(Bytes::from("meanwhile, ")).await.unwrap();
@@ -174,7 +175,8 @@ fn a_pipe_that_stays_away_resets_its_connections() {
         let app = sidecar.listen("0.0.0.0:8080").await;
         assert_eq!(sidecar.hears().await, "subscribed 8080");
         let _stream = agent.client("203.0.113.9:40000", "10.244.1.5:8080");
-        let mut client = sidecar.run(move || app.accept().unwrap().0).await;
+        let listener = app.try_clone().unwrap();
+        let mut client = sidecar.run(move || listener.accept().unwrap().0).await;
         let cut = std::time::Instant::now();
         agent.cut().await;
         assert_eq!(sidecar.hears().await, "disconnected 0");

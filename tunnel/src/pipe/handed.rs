@@ -43,6 +43,8 @@ fn watch(descriptor: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>
     AsyncFd::with_interest(descriptor, interest)
 }
 
+impl super::Way for HandedPipe {}
+
 impl AsyncRead for HandedPipe {
     fn poll_read(
         self: Pin<&mut Self>,

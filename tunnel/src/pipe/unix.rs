@@ -1,15 +1,19 @@
 //! A unix socket as a tunnel's pipe.
 
 use std::fs::{self, Permissions};
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::UnixListener;
+
+use super::Way;
+use crate::descriptors::Descriptors;
 
 /// A unix socket that asks for write events only while it is full.
 ///
@@ -20,6 +24,8 @@ use tokio::net::UnixListener;
 pub struct UnixPipe {
     reader: AsyncFd<UnixStream>,
     full: Option<AsyncFd<UnixStream>>,
+    descriptors: Rc<Descriptors>,
+    takes: bool,
 }
 
 impl UnixPipe {
@@ -29,7 +35,14 @@ impl UnixPipe {
     /// It can't be made non-blocking, or can't be polled.
     pub fn new(socket: UnixStream) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
-        Ok(Self { reader: watch(socket, Interest::READABLE)?, full: None })
+        let reader = watch(socket, Interest::READABLE)?;
+        Ok(Self { reader, full: None, descriptors: Rc::default(), takes: false })
+    }
+
+    /// Takes descriptors as well that come along; otherwise the kernel closes them.
+    #[must_use]
+    pub fn taking(self) -> Self {
+        Self { takes: true, ..self }
     }
 
     /// As [`UnixPipe::new`], from tokio's own type.
@@ -61,6 +74,16 @@ fn watch(socket: UnixStream, interest: Interest) -> io::Result<AsyncFd<UnixStrea
     AsyncFd::with_interest(socket, interest)
 }
 
+impl Way for UnixPipe {
+    fn descriptors(&self) -> Option<&Rc<Descriptors>> {
+        Some(&self.descriptors)
+    }
+
+    fn takes_descriptors(&self) -> bool {
+        self.takes
+    }
+}
+
 impl AsyncRead for UnixPipe {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -70,10 +93,16 @@ impl AsyncRead for UnixPipe {
         loop {
             let mut ready = ready!(self.reader.poll_read_ready(cx))?;
             let room = buffer.initialize_unfilled();
-            match self.reader.get_ref().read(room) {
+            let mut socket = self.reader.get_ref();
+            let read = match self.takes {
+                true => self.descriptors.read(socket, room),
+                false => socket.read(room),
+            };
+            match read {
                 Ok(len) => {
                     // Less than asked for: there is no more, and the next event says when there is.
-                    if 0 < len && len < room.len() {
+                    // But what comes with descriptors comes apart.
+                    if 0 < len && len < room.len() && !self.takes {
                         ready.clear_ready();
                     }
                     buffer.advance(len);
@@ -97,7 +126,7 @@ impl AsyncWrite for UnixPipe {
             if let Some(full) = &self.full {
                 ready!(full.poll_write_ready(cx))?.clear_ready();
             }
-            match self.reader.get_ref().write(bytes) {
+            match self.descriptors.write(self.reader.get_ref(), bytes) {
                 Ok(len) => {
                     self.full = None;
                     return Poll::Ready(Ok(len));

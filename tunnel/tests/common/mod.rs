@@ -21,10 +21,7 @@ impl Events for Agent {
         };
         spawn_local(async move {
             match TcpStream::connect(to).await {
-                Ok(socket) => {
-                    stream.accept();
-                    stream.relay(socket, Answers::Sent).await;
-                }
+                Ok(socket) => stream.lead_to(socket).await,
                 Err(error) => stream.refuse(Errno(error.raw_os_error().unwrap())),
             }
         });
@@ -59,7 +56,12 @@ pub async fn dial(tunnel: &Tunnel, to: SocketAddr) -> TcpStream {
     let app = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     let (socket, _) = listener.accept().await.unwrap();
     let stream = tunnel.open(Open::Connect(Protocol::Tcp, OrigDst(to)));
-    spawn_local(stream.relay(socket, Answers::Sent));
+    spawn_local(async move {
+        match stream.connected().await {
+            Ok(()) => drop(stream.relay(socket, Answers::Sent).await),
+            Err(_) => socket.set_zero_linger().unwrap(),
+        }
+    });
     app
 }
 

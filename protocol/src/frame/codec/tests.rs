@@ -43,25 +43,25 @@ fn description() -> impl Strategy<Value = Description> {
     )
 }
 
+fn open() -> impl Strategy<Value = Open> {
+    prop_oneof![
+        (protocol(), address()).prop_map(|(p, a)| Open::Connect(p, OrigDst(a))),
+        (protocol(), delivery(), address(), address()).prop_map(|(p, d, c, v)| Open::Incoming {
+            protocol: p,
+            delivery: d,
+            client: ClientAddr(c),
+            server: OrigDst(v),
+        }),
+        (prop_oneof![Just(UnixKind::Stream), Just(UnixKind::Packets)], blob(108)).prop_filter_map(
+            "a name",
+            |(kind, name)| Some(Open::ConnectUnix(kind, UnixName::new(&name)?))
+        ),
+    ]
+}
+
 fn frame() -> impl Strategy<Value = Frame> {
     prop_oneof![
-        (stream(), protocol(), address())
-            .prop_map(|(s, p, a)| Frame::Open(s, Open::Connect(p, OrigDst(a)))),
-        (stream(), protocol(), delivery(), address(), address()).prop_map(|(s, p, d, c, v)| {
-            Frame::Open(
-                s,
-                Open::Incoming {
-                    protocol: p,
-                    delivery: d,
-                    client: ClientAddr(c),
-                    server: OrigDst(v),
-                },
-            )
-        }),
-        (stream(), prop_oneof![Just(UnixKind::Stream), Just(UnixKind::Packets)], blob(108))
-            .prop_filter_map("a name", |(s, kind, name)| {
-                Some(Frame::Open(s, Open::ConnectUnix(kind, UnixName::new(&name)?)))
-            }),
+        (stream(), open()).prop_map(|(s, open)| Frame::Open(s, open)),
         stream().prop_map(Frame::Opened),
         (stream(), 1..4096).prop_map(|(s, e)| Frame::Refused(s, Errno(e))),
         (stream(), any::<u64>(), blob(3000)).prop_map(|(s, o, b)| Frame::Data(s, o, b)),
@@ -77,7 +77,13 @@ fn frame() -> impl Strategy<Value = Frame> {
         description().prop_map(|d| Frame::Description(Box::new(d))),
         any::<u64>().prop_map(Frame::Ping),
         any::<u64>().prop_map(Frame::Pong),
-        (any::<u64>(), any::<Option<u64>>()).prop_map(|(id, n)| Frame::Hello(TunnelId(id), n)),
+        (any::<u64>(), any::<Option<u64>>(), any::<bool>()).prop_map(
+            |(id, received, descriptors)| {
+                Frame::Hello { tunnel: TunnelId(id), received, descriptors }
+            }
+        ),
+        stream().prop_map(Frame::Handed),
+        open().prop_map(Frame::Brought),
         any::<u64>().prop_map(Frame::Received),
         (any::<u64>(), any::<u64>())
             .prop_map(|(packets, connections)| Frame::MirrorLoss { packets, connections }),
@@ -166,10 +172,18 @@ fn the_bytes_of_each_frame_stay_what_they_are() {
         (Frame::Ping(1), &[14, 0, 0, 0, 0, 0, 0, 0, 1]),
         (Frame::Pong(1), &[15, 0, 0, 0, 0, 0, 0, 0, 1]),
         (
-            Frame::Hello(TunnelId(2), Some(3)),
-            &[17, 0, 0, 0, 0, 0, 0, 0, 2, 1, 0, 0, 0, 0, 0, 0, 0, 3],
+            Frame::Hello { tunnel: TunnelId(2), received: Some(3), descriptors: false },
+            &[17, 0, 0, 0, 0, 0, 0, 0, 2, 0, 1, 0, 0, 0, 0, 0, 0, 0, 3],
         ),
-        (Frame::Hello(TunnelId(2), None), &[17, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+        (
+            Frame::Hello { tunnel: TunnelId(2), received: None, descriptors: true },
+            &[17, 0, 0, 0, 0, 0, 0, 0, 2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+        ),
+        (Frame::Handed(StreamId(7)), &[19, 0, 0, 0, 7]),
+        (
+            Frame::Brought(Open::Connect(Protocol::Udp, OrigDst(client.0))),
+            &[20, 1, 17, 4, 10, 0, 0, 9, 0x9c, 0x40],
+        ),
         (Frame::Received(4), &[18, 0, 0, 0, 0, 0, 0, 0, 4]),
         (
             Frame::MirrorLoss { packets: 1, connections: 2 },
