@@ -15,6 +15,7 @@ pub mod bench;
 pub mod cluster;
 pub mod compose;
 pub mod cut;
+pub mod dice;
 pub mod differential;
 pub mod docker;
 pub mod exec;
