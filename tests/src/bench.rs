@@ -3,12 +3,13 @@
 //! ```text
 //!  direct   client ───────────────────────────────────────────► server
 //!  floor    client ─► relay in the app's namespace ═ unix socket ═ relay in the target's ─► server
+//!  one      client ─► relay in the target's namespace ───────────────────────────────► server
 //!  ours     client ─► mirrord's proxy              ═   tunnel    ═ mirrord's agent       ─► server
 //! ```
 //!
 //! In a cluster the floor is `kubectl port-forward`, from this machine to the same server.
 //!
-//! The three take turns in every round, so that whatever else the machine does hits them alike;
+//! They take turns in every round, so that whatever else the machine does hits them alike;
 //! a figure is the median of its rounds.
 
 mod cluster;

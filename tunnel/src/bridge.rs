@@ -11,6 +11,7 @@ use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice
 use tokio::io::{AsyncWrite, Interest};
 use tokio::net::TcpStream;
 
+use crate::awake;
 use crate::relay::{Near, Outcome, not_connected};
 
 /// What moves at once, at most.
@@ -102,6 +103,7 @@ impl Half {
                     return Poll::Ready(Ok(()));
                 }
                 (Some(len), _) => {
+                    awake::passed(len);
                     self.between = Some((between, len));
                     return Poll::Ready(Ok(()));
                 }

@@ -15,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 mod arena;
+mod awake;
 mod bridge;
 pub mod datagrams;
 mod descriptors;

@@ -5,6 +5,8 @@ use std::io;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::runtime::{Builder, LocalOptions};
 
+use crate::awake;
+
 /// Runs `main` and what it spawns with `spawn_local` on this thread, until `main` ends.
 ///
 /// `main` is a task like the others: waking the future that a runtime blocks on costs two system
@@ -19,6 +21,7 @@ where
 {
     raise_file_limit();
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+    runtime.spawn_local(awake::keep());
     let ended = runtime.block_on(runtime.spawn_local(main));
     ended.unwrap_or_else(|error| Err(io::Error::from(error).into()))
 }

@@ -62,6 +62,7 @@ pub fn measure(rounds: usize) -> Result<()> {
     let beside = |kind, ours| Ways {
         direct: Way { who: scene.client(), at: served.clone() },
         floor: Way { who: &here.probe, at: format!("127.0.0.1:{}", forward.port) },
+        one: None,
         ours: vec![(kind, ours)],
     };
     let outgoing = beside("outgoing", Way { who: session.app(), at: served.clone() });

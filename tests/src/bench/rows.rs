@@ -74,7 +74,8 @@ pub fn compare(
 ) -> Result<()> {
     for figure in figures {
         let ours = ways.ours.iter().map(|(_, way)| way);
-        let all: Vec<_> = [&ways.direct, &ways.floor].into_iter().chain(ours).collect();
+        let all = [&ways.direct, &ways.floor].into_iter().chain(&ways.one).chain(ours);
+        let all: Vec<_> = all.collect();
         let mut values = vec![Vec::new(); all.len()];
         for _ in 0..rounds {
             for (way, values) in all.iter().zip(&mut values) {
@@ -83,9 +84,14 @@ pub fn compare(
         }
         let mut values = values.into_iter().map(median);
         let (direct, floor) = (values.next(), values.next());
+        let one = ways.one.as_ref().and_then(|_| values.next());
         for ((kind, _), ours) in ways.ours.iter().zip(values) {
             let name = format!("{kind}: {}", figure.name);
             table.add(Row { name, direct, floor, ours, goal: figure.goal });
+            if one.is_some() {
+                let name = format!("{kind}, beside one relay: {}", figure.name);
+                table.add(Row { name, direct, floor: one, ours, goal: figure.goal });
+            }
         }
     }
     Ok(())

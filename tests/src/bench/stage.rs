@@ -1,4 +1,4 @@
-//! The three ways between the same two ends.
+//! The ways between the same two ends.
 
 use anyhow::Result;
 
@@ -26,6 +26,8 @@ pub struct Ways<'a> {
     pub direct: Way<'a>,
     /// What the others are measured against.
     pub floor: Way<'a>,
+    /// With a single bare relay between, where one is enough.
+    pub one: Option<Way<'a>>,
     /// With the product between.
     pub ours: Vec<(&'static str, Way<'a>)>,
 }
@@ -84,6 +86,7 @@ impl<'lab> Stage<'lab> {
         Ok(Ways {
             direct: Way { who: self.scene.target.probe(), at: peer.clone() },
             floor: Way { who: self.near.probe(), at: "127.0.0.1:7000".into() },
+            one: Some(Way { who: self.scene.target.probe(), at: "127.0.0.1:7010".into() }),
             ours: OUTGOING.into_iter().zip(ours).collect(),
         })
     }
@@ -93,11 +96,11 @@ impl<'lab> Stage<'lab> {
     pub fn incoming(&self) -> Ways<'_> {
         let to = |port| Way { who: self.scene.client(), at: self.scene.at(port) };
         let ours = STOLEN.into_iter().zip((FIRST..).map(to)).collect();
-        Ways { direct: to(7001), floor: to(7002), ours }
+        Ways { direct: to(7001), floor: to(7002), one: Some(to(7011)), ours }
     }
 }
 
-/// Two bare relays out, two in; each pair shares a volume with its unix socket.
+/// Two bare relays out, two in; each pair shares a volume with its unix socket. And one out, one in.
 fn relays<'lab>(
     lab: &'lab Lab,
     scene: &Scene<'lab>,
@@ -116,5 +119,7 @@ fn relays<'lab>(
         relay("out-near", near, "127.0.0.1:7000", out)?,
         relay("in-near", near, into, "127.0.0.1:7003")?,
         relay("in-far", &scene.target, "0.0.0.0:7002", into)?,
+        relay("out-one", &scene.target, "127.0.0.1:7010", &peer)?,
+        relay("in-one", &scene.target, "0.0.0.0:7011", "127.0.0.1:7001")?,
     ])
 }
