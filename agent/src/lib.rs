@@ -7,6 +7,7 @@
 //!   │ door ► serve ► targets ─┼────►│ beside ► session ─┬─ describe   who it is: names, variables │
 //!   │        token? which?    │     │                   ├─ outgoing   the app's calls leave here  │
 //!   └─────────────────────────┘     │                   ├─ unix       … to its unix sockets       │
+//!                                   │                   ├─ echo       … its pings                 │
 //!                                   │                   ├─ steal      a port's clients go to us   │
 //!                                   │                   └─ mirror     a copy of them does         │
 //!                                   └───────────────────────────────────────────────────────────┘
@@ -20,6 +21,7 @@ mod beside;
 mod clients;
 mod describe;
 mod door;
+mod echo;
 mod mirror;
 mod outgoing;
 mod pipe;

@@ -13,7 +13,7 @@ use tracing::warn;
 use crate::mirror::Mirror;
 use crate::steal::Stealer;
 use crate::target::Target;
-use crate::{describe, outgoing, unix};
+use crate::{describe, echo, outgoing, unix};
 
 /// One tunnel and what it holds in the target's namespace; all of it goes when this is dropped.
 pub(crate) struct Session {
@@ -101,6 +101,7 @@ impl Events for Session {
                 let pid = self.target.pid();
                 self.tasks.spawn_local(unix::connect(stream, pid, kind, name));
             }
+            Open::Echo(OrigDst(to)) => echo::ask(&self.tasks, stream, to),
             // Only the target's side can have incoming clients.
             Open::Incoming { .. } => stream.refuse(Errno(nix::libc::EPROTO)),
         }

@@ -17,7 +17,7 @@ typedef unsigned long long u64;
 
 enum { SK_DROP = 0, SK_PASS = 1 };
 enum { AF_INET = 2, AF_INET6 = 10 };
-enum { IPPROTO_TCP = 6, IPPROTO_UDP = 17 };
+enum { IPPROTO_ICMP = 1, IPPROTO_TCP = 6, IPPROTO_UDP = 17 };
 enum { MAP_HASH = 1, MAP_SOCKMAP = 15 };
 
 // The lookup's context. `remote` is who sent the packet, `local` where it was sent to. Addresses

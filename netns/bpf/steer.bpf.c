@@ -66,11 +66,12 @@ enum { LEAVE = 0, COPY = -1 };
 enum { FROM_NETWORK_HEADER = 1 };
 enum { ETH_IPV4 = 0x0800, ETH_IPV6 = 0x86dd };
 enum { SYN = 2, RST = 4, ACK = 16 };
+enum { ECHO = 8 };
 
 static long (*const load)(const struct __sk_buff *skb, u32 at, void *to, u32 len, u32 from) = (void *)68;
 
-// Where TCP begins; 0 if the packet carries none, or not from its beginning on.
-INLINE u32 read_ip(const struct __sk_buff *skb, struct flow *flow)
+// Where TCP or ICMP begins; 0 if the packet carries none, or not from its beginning on.
+INLINE u32 read_ip(const struct __sk_buff *skb, struct flow *flow, u8 *proto)
 {
 	struct {
 		u32 head[2];
@@ -90,8 +91,11 @@ INLINE u32 read_ip(const struct __sk_buff *skb, struct flow *flow)
 	} v6;
 
 	if (skb->protocol == NET16(ETH_IPV4)) {
-		if (load(skb, 0, &v4, sizeof(v4), FROM_NETWORK_HEADER) || v4.proto != IPPROTO_TCP)
+		if (load(skb, 0, &v4, sizeof(v4), FROM_NETWORK_HEADER))
 			return 0;
+		if (v4.proto != IPPROTO_TCP && v4.proto != IPPROTO_ICMP)
+			return 0;
+		*proto = v4.proto;
 		mapped(&flow->app, v4.from);
 		mapped(&flow->to, v4.to);
 		if (HOST32(v4.head[1]) & 0x1fff)
@@ -100,14 +104,18 @@ INLINE u32 read_ip(const struct __sk_buff *skb, struct flow *flow)
 	}
 	if (skb->protocol != NET16(ETH_IPV6))
 		return 0;
-	if (load(skb, 0, &v6, sizeof(v6), FROM_NETWORK_HEADER) || v6.next != IPPROTO_TCP)
+	if (load(skb, 0, &v6, sizeof(v6), FROM_NETWORK_HEADER))
 		return 0;
+	if (v6.next != IPPROTO_TCP)
+		return 0;
+	*proto = v6.next;
 	flow->app = v6.from;
 	flow->to = v6.to;
 	return 40;
 }
 
-// Chooses what the proxy sees of the loopback device: how each of its connections begins.
+// Chooses what the proxy sees of the loopback device: how each of its connections begins, and echo
+// requests to elsewhere.
 SEC("socket")
 int call(struct __sk_buff *skb)
 {
@@ -120,9 +128,17 @@ int call(struct __sk_buff *skb)
 		u8 data_offset;
 		u8 flags;
 	} tcp;
-	u32 start = read_ip(skb, &flow);
+	u8 proto = 0, type;
+	u32 start = read_ip(skb, &flow, &proto);
 
-	if (!start || load(skb, start, &tcp, 14, FROM_NETWORK_HEADER))
+	if (!start)
+		return LEAVE;
+	if (proto != IPPROTO_TCP) {
+		if (load(skb, start, &type, 1, FROM_NETWORK_HEADER) || type != ECHO)
+			return LEAVE;
+		return is_steered(&flow.app, &flow.to, 0) ? COPY : LEAVE;
+	}
+	if (load(skb, start, &tcp, 14, FROM_NETWORK_HEADER))
 		return LEAVE;
 	if ((tcp.flags & (SYN | RST | ACK)) != SYN)
 		return LEAVE;

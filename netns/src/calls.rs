@@ -12,8 +12,9 @@
 //! So connect(2) succeeds once the far side has accepted, and fails as it would there.
 
 use std::{
+    cell::RefCell,
     io::{self, Read},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
 };
 
@@ -25,8 +26,14 @@ use crate::{
     sys,
 };
 
-/// Room for a SYN: the headers with all their options, and what TCP Fast Open sends along.
-const LONGEST: usize = 2048;
+/// The largest packet.
+const LONGEST: usize = 64 << 10;
+
+/// Bytes of an ICMP header.
+const ICMP_HEADER: usize = 8;
+
+/// The type of echo requests.
+const ECHO: u8 = 8;
 
 /// How a connection of the app's begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,9 +43,37 @@ pub struct Call {
     packet: Vec<u8>,
 }
 
-/// Hears of the app's connections as they begin. Non-blocking.
+/// An echo request of the app's to somewhere else (RFC 792).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Echo {
+    /// The app's address.
+    pub app: Ipv4Addr,
+    /// Who is to answer.
+    pub to: Ipv4Addr,
+    /// Which of the app's sockets it is of.
+    pub id: u16,
+    /// Which of that socket's requests it is.
+    pub sequence: u16,
+    /// What comes back with the answer.
+    pub payload: Vec<u8>,
+    packet: Vec<u8>,
+}
+
+/// What is heard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Heard {
+    /// A connection begins.
+    Call(Call),
+    /// Somebody is asked whether it is there.
+    Echo(Echo),
+}
+
+/// Hears of the app's connections as they begin, and of echo requests. Non-blocking.
 #[derive(Debug)]
-pub struct Calls(Socket);
+pub struct Calls {
+    socket: Socket,
+    buffer: RefCell<Vec<u8>>,
+}
 
 /// A listener that answers nobody.
 #[derive(Debug)]
@@ -82,13 +117,39 @@ impl Call {
     }
 }
 
+impl Echo {
+    /// The request, from its IP header on.
+    pub(crate) fn packet(&self) -> &[u8] {
+        &self.packet
+    }
+
+    fn read(packet: &[u8]) -> Option<Self> {
+        let ip = packet.first_chunk::<20>()?;
+        let icmp = packet.get(usize::from(ip[0] & 0x0f) * 4..)?;
+        let head = icmp.first_chunk::<ICMP_HEADER>()?;
+        if ip[0] >> 4 != 4 || i32::from(ip[9]) != libc::IPPROTO_ICMP || head[0] != ECHO {
+            return None;
+        }
+        let address = |at: usize| Ipv4Addr::new(ip[at], ip[at + 1], ip[at + 2], ip[at + 3]);
+        let word = |at: usize| u16::from_be_bytes([head[at], head[at + 1]]);
+        Some(Self {
+            app: address(12),
+            to: address(16),
+            id: word(4),
+            sequence: word(6),
+            payload: icmp[ICMP_HEADER..].to_vec(),
+            packet: packet.to_vec(),
+        })
+    }
+}
+
 impl Calls {
     /// Opens it in the calling thread's network namespace. Nothing is heard yet.
     pub(crate) fn open() -> io::Result<Self> {
         // Of no protocol, it receives nothing before there is a filter.
         let socket = Socket::new(Domain::PACKET, Type::DGRAM.nonblocking().cloexec(), None)?;
         sys::ignore_outgoing(socket.as_fd())?;
-        Ok(Self(socket))
+        Ok(Self { socket, buffer: RefCell::new(vec![0; LONGEST]) })
     }
 
     /// Begins to hear what the filter chooses.
@@ -96,16 +157,18 @@ impl Calls {
     /// Of all protocols: what is bound to one of them would have the kernel clone each packet of the
     /// loopback device, since IP itself then has it before us.
     pub(crate) fn start(&self) -> io::Result<()> {
-        sys::bind_packets(self.0.as_fd(), libc::ETH_P_ALL as u16, sys::LOOPBACK)
+        sys::bind_packets(self.socket.as_fd(), libc::ETH_P_ALL as u16, sys::LOOPBACK)
     }
 
     /// The next one; `WouldBlock` when there is none. What can't be read is left out.
-    pub fn next(&self) -> io::Result<Call> {
-        let mut packet = [0; LONGEST];
+    pub fn next(&self) -> io::Result<Heard> {
+        let mut buffer = self.buffer.borrow_mut();
         loop {
-            let len = (&self.0).read(&mut packet)?;
-            if let Some(call) = packet.get(..len).and_then(Call::read) {
-                return Ok(call);
+            let len = (&self.socket).read(&mut buffer)?;
+            let packet = &buffer[..len];
+            let call = Call::read(packet).map(Heard::Call);
+            if let Some(heard) = call.or_else(|| Echo::read(packet).map(Heard::Echo)) {
+                return Ok(heard);
             }
         }
     }
@@ -113,7 +176,7 @@ impl Calls {
 
 impl AsFd for Calls {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.socket.as_fd()
     }
 }
 

@@ -8,14 +8,18 @@
 //! pref  890  to MULTICAST                    lookup main    multicast and broadcast stay on our own links
 //! pref  900  lookup main suppress_prefixlength 0            connected subnets stay direct
 //! pref 1000  ipproto tcp|udp                 lookup T       the rest
-//! pref 1010  ipproto icmp                    unreachable    no ping pretends to reach the far side
+//! pref 1010  ipproto icmp                    lookup S       echo requests are seen, and not answered
+//!                                                           here; of IPv6: unreachable
+//! pref 1020                                  unreachable    no other protocol is carried
 //! table T    local default dev lo src IDENTITY
+//! table S    default dev lo
 //! ```
 //!
 //! Only lookups that name TCP or UDP reach T, so that the kernel does not take an ARP request for
-//! any address as one for its own. ICMP is not carried by the tunnel: were it left to T, every ping
-//! would be answered by this very namespace; were it left to main, errors about the target's
-//! connections would leave from here with the target's address.
+//! any address as one for its own. Were ICMP left to T, every ping would be answered by this very
+//! namespace; were it left to main, errors about the target's connections would leave from here with
+//! the target's address. A packet that S sends to the loopback device comes back, is seen by
+//! [`Calls`], and goes nowhere, since its route is none that is delivered.
 
 use std::{
     fs, io,
@@ -63,6 +67,9 @@ pub const SIDECAR_SYSCTLS: &[(&str, &str)] = &[
 
 /// Table T.
 pub const TABLE: u32 = 28_018;
+
+/// Table S.
+const SHOWN: u32 = 28_019;
 
 /// The protocol number by which our rules and routes are known.
 const OWNER: u8 = 109;

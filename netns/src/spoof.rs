@@ -1,6 +1,7 @@
 //! Sockets and datagrams that carry somebody else's address.
 
 mod datagram;
+mod echo;
 mod ip;
 mod reset;
 mod unreachable;
@@ -14,7 +15,11 @@ use std::{
 use nix::sys::socket::{getsockopt, sockopt::IpMtu};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::{MARK_TO_APP, calls::Call, steered::transparent};
+use crate::{
+    MARK_TO_APP,
+    calls::{Call, Echo},
+    steered::transparent,
+};
 use datagram::Packet;
 use ip::{V4_HEADER, host};
 use reset::reset;
@@ -124,6 +129,20 @@ impl PacketSender {
             }
         };
         self.write(&packet, app.ip())
+    }
+
+    /// Answers the request of this number, or another one of the same socket to the same address, as
+    /// whom it was sent to.
+    pub fn echo(&self, echo: &Echo, sequence: u16, payload: &[u8]) -> io::Result<()> {
+        self.write(&echo::reply(echo, sequence, payload), echo.app.into())
+    }
+
+    /// Says to the app that an echo request arrives nowhere. What no network says becomes
+    /// `EHOSTUNREACH`.
+    pub fn fail_echo(&self, echo: &Echo, errno: i32) -> io::Result<()> {
+        let said = |errno| unreachable(echo.app.into(), echo.packet(), errno);
+        let packet = said(errno).or_else(|| said(libc::EHOSTUNREACH));
+        self.write(&packet.ok_or(io::ErrorKind::InvalidData)?, echo.app.into())
     }
 
     fn write(&self, packet: &[u8], to: IpAddr) -> io::Result<()> {

@@ -141,6 +141,9 @@ pub enum Open {
     Connect(Protocol, OrigDst),
     /// Proxy to agent: connect to this unix socket of the target.
     ConnectUnix(UnixKind, UnixName),
+    /// Proxy to agent: ask this address, whose port says nothing, for echoes. Each datagram of the
+    /// stream is a sequence number of two bytes and what is to come back with it.
+    Echo(OrigDst),
     /// Agent to proxy: a client of the target has come.
     Incoming {
         /// TCP or UDP.

@@ -8,6 +8,7 @@
 //!    └─ stdin, stdout ─► pipe ─────────┘   ├─ place      steering, names; then capabilities go
 //!                       (hands them over)  ├─ outgoing   app ─► kernel ─► here ═► agent
 //!                                          ├─ datagrams  the same for UDP, both ways
+//!                                          ├─ echo       the same for pings
 //!                                          ├─ ports      what the app listens on is subscribed
 //!                                          ├─ incoming   agent ═► here ─► app, as the real client
 //!                                          └─ layer      all of these for a preload library
@@ -19,10 +20,12 @@ mod check;
 mod datagrams;
 mod door;
 mod drive;
+mod echo;
 mod flow;
 mod incoming;
 mod init;
 mod layer;
+mod limits;
 mod link;
 mod names;
 mod outgoing;

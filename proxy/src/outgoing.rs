@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use mirrord_netns::calls::Call;
+use mirrord_netns::calls::{Call, Heard};
 use mirrord_protocol::control::Protocol;
 use mirrord_protocol::frame::{Errno, Open, OrigDst};
 use mirrord_tunnel::datagrams::Readiness;
@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
+use crate::echo::Echoes;
 use crate::link::Link;
 use crate::place::Netns;
 
@@ -35,6 +36,7 @@ pub(crate) struct Outgoing {
     link: Rc<Link>,
     place: Rc<Netns>,
     waiting: RefCell<HashMap<Key, Waiting>>,
+    echoes: Echoes,
 }
 
 struct Waiting {
@@ -45,15 +47,18 @@ struct Waiting {
 
 impl Outgoing {
     pub(crate) fn new(link: Rc<Link>, place: Rc<Netns>) -> Rc<Self> {
-        Rc::new(Self { link, place, waiting: RefCell::default() })
+        let echoes = Echoes::new(link.clone(), place.clone());
+        Rc::new(Self { link, place, waiting: RefCell::default(), echoes })
     }
 
     /// Hears the app's connections begin, as long as the process lives.
     pub(crate) async fn hear(self: Rc<Self>, readiness: Readiness) -> anyhow::Error {
         loop {
             let heard = readiness.take(|| self.place.next_call()).await;
-            if let Some(call) = or_pause(heard, "hearing of a connection of the app").await {
-                self.begin(call);
+            match or_pause(heard, "hearing of a connection of the app").await {
+                Some(Heard::Call(call)) => self.begin(call),
+                Some(Heard::Echo(echo)) => self.echoes.ask(echo),
+                None => {}
             }
         }
     }

@@ -10,7 +10,7 @@ use netlink_packet_route::{
 };
 
 use super::{
-    LABEL, OWNER, TABLE,
+    LABEL, OWNER, SHOWN, TABLE,
     rule::{Family, Rule},
     subnet::Subnet,
 };
@@ -23,6 +23,8 @@ pub(super) enum Object {
     Address(IpAddr),
     /// The default route of table T: everything is local, and leaves from this address.
     Route(IpAddr),
+    /// The default route of the table of what is shown: to the loopback device, where nobody takes it.
+    Shown,
     /// A rule.
     Rule(Rule),
 }
@@ -147,6 +149,7 @@ impl Kernel {
         let message = match object {
             Object::Address(ip) => RouteNetlinkMessage::NewAddress(self.address(*ip)),
             Object::Route(source) => RouteNetlinkMessage::NewRoute(self.route(*source)),
+            Object::Shown => RouteNetlinkMessage::NewRoute(self.shown()),
             Object::Rule(rule) => RouteNetlinkMessage::NewRule(rule.to_message()),
         };
         self.netlink.create(message)
@@ -156,6 +159,7 @@ impl Kernel {
         let message = match object {
             Object::Address(ip) => RouteNetlinkMessage::DelAddress(self.address(*ip)),
             Object::Route(source) => RouteNetlinkMessage::DelRoute(self.route(*source)),
+            Object::Shown => RouteNetlinkMessage::DelRoute(self.shown()),
             Object::Rule(rule) => RouteNetlinkMessage::DelRule(rule.to_message()),
         };
         self.netlink.execute(message)
@@ -190,18 +194,34 @@ impl Kernel {
         ];
         message
     }
+
+    fn shown(&self) -> RouteMessage {
+        let mut message = RouteMessage::default();
+        message.header.address_family = Family::V4.number();
+        message.header.protocol = RouteProtocol::Other(OWNER);
+        message.header.scope = RouteScope::Link;
+        message.header.kind = RouteType::Unicast;
+        message.attributes = vec![RouteAttribute::Table(SHOWN), RouteAttribute::Oif(self.loopback)];
+        message
+    }
 }
 
 /// An object of ours as the kernel lists it.
 fn object(message: &RouteNetlinkMessage, loopback: u32) -> Option<Object> {
     match message {
         RouteNetlinkMessage::NewRule(rule) => Rule::from_message(rule).map(Object::Rule),
+        RouteNetlinkMessage::NewRoute(route) if is_shown(route) => Some(Object::Shown),
         RouteNetlinkMessage::NewRoute(route) => route_source(route).map(Object::Route),
         RouteNetlinkMessage::NewAddress(address) if address.header.index == loopback => {
             labelled(address).map(Object::Address)
         }
         _ => None,
     }
+}
+
+fn is_shown(route: &RouteMessage) -> bool {
+    let ours = route.header.protocol == RouteProtocol::Other(OWNER);
+    ours && route.attributes.contains(&RouteAttribute::Table(SHOWN))
 }
 
 fn route_source(route: &RouteMessage) -> Option<IpAddr> {
@@ -242,6 +262,7 @@ impl fmt::Display for Object {
         match self {
             Self::Address(ip) => write!(f, "the target's address {ip}"),
             Self::Route(source) => write!(f, "the local default route with source {source}"),
+            Self::Shown => write!(f, "the default route of what is shown"),
             Self::Rule(rule) => write!(f, "the routing rule {}", rule.preference),
         }
     }

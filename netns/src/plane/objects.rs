@@ -18,6 +18,9 @@ impl Plan {
             let source = self.identity.iter().find(|ip| Family::of(**ip) == family);
             let Some(source) = source else { continue };
             objects.push(Object::Route(*source));
+            if self.shows_icmp(family) {
+                objects.push(Object::Shown);
+            }
             objects.extend(self.rules(family, present).into_iter().map(Object::Rule));
         }
         objects
@@ -43,10 +46,20 @@ impl Plan {
         rules.extend(multicast(family).map(|to| Rule { to: Some(to), ..rule(890, Action::Main) }));
         rules.push(rule(900, Action::Connected));
         rules.extend(per_protocol(rule(1000, Action::Steer)));
+        let shown = if self.shows_icmp(family) { Action::Show } else { Action::Unreachable };
         if self.steer_tcp || self.steer_udp {
-            rules.push(Rule { protocol: Some(icmp(family)), ..rule(1010, Action::Unreachable) });
+            rules.push(Rule { protocol: Some(icmp(family)), ..rule(1010, shown) });
+        }
+        if self.steer_tcp {
+            rules.push(rule(1020, Action::Unreachable));
         }
         rules
+    }
+
+    /// Whether echo requests are seen. The kernel makes a route of IPv6 to the loopback device one
+    /// that refuses (fib6_is_reject in net/ipv6/route.c).
+    fn shows_icmp(&self, family: Family) -> bool {
+        self.steer_tcp && family == Family::V4
     }
 
     /// Subnets that are connected here and at the target.

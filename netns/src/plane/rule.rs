@@ -8,7 +8,7 @@ use netlink_packet_route::{
     rule::{RuleAction, RuleAttribute, RuleMessage},
 };
 
-use super::{OWNER, TABLE, subnet::Subnet};
+use super::{OWNER, SHOWN, TABLE, subnet::Subnet};
 
 /// The kernel's main table.
 const MAIN: u32 = libc::RT_TABLE_MAIN as u32;
@@ -47,6 +47,8 @@ pub(super) enum Action {
     Connected,
     /// Delivered here.
     Steer,
+    /// Sent to the loopback device, where it is seen, and dropped.
+    Show,
     /// Refused with "network is unreachable".
     Unreachable,
 }
@@ -98,6 +100,7 @@ impl Rule {
                 attributes.push(RuleAttribute::SuppressPrefixLen(0));
             }
             Action::Steer => attributes.push(RuleAttribute::Table(TABLE)),
+            Action::Show => attributes.push(RuleAttribute::Table(SHOWN)),
             Action::Unreachable => {}
         }
         attributes.extend(self.mark.map(RuleAttribute::FwMark));
@@ -129,6 +132,7 @@ impl Rule {
         if message.header.action == RuleAction::ToTable {
             rule.action = match (table, suppressed) {
                 (TABLE, _) => Action::Steer,
+                (SHOWN, _) => Action::Show,
                 (_, NOT_SUPPRESSED) => Action::Main,
                 _ => Action::Connected,
             };

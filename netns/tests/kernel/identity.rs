@@ -9,6 +9,7 @@ use std::{
 
 use mirrord_netns::{
     Plan, Plane,
+    calls::Heard,
     plane::PlaneError,
     privileges::{Capability, keep_only},
     spoof::{PacketSender, connect_as},
@@ -125,7 +126,7 @@ fn no_connection_is_lost_while_the_address_changes() {
         while !app.is_finished() {
             other.identity.reverse();
             plane.change(&other).unwrap();
-            while let Ok(call) = plane.calls().unwrap().next() {
+            while let Ok(Heard::Call(call)) = plane.calls().unwrap().next() {
                 admit(&mut plane, &call);
                 // What is admitted is answered by the kernel at once.
                 plane.settle(&call).unwrap();

@@ -5,6 +5,7 @@
 
 mod calls;
 mod container;
+mod echo;
 mod enter;
 mod identity;
 mod incoming;

@@ -13,7 +13,7 @@ use std::{
 
 use mirrord_netns::{
     Datagram, MARK_TO_APP, Plan, Plane, SIDECAR_SYSCTLS, SteeredUdp, Subnet,
-    calls::Call,
+    calls::{Call, Heard},
     plane::PlaneError,
     privileges::{Capability, has},
     spoof::PacketSender,
@@ -170,7 +170,10 @@ pub fn accept(listener: &TcpListener) -> TcpStream {
 pub fn call(plane: &Plane) -> Call {
     let calls = plane.calls().expect("TCP is steered");
     assert!(wait(calls), "nobody connected");
-    calls.next().unwrap()
+    match calls.next().unwrap() {
+        Heard::Call(call) => call,
+        other => panic!("{other:?}"),
+    }
 }
 
 /// Has a connection of the app's end as if the far side had answered.

@@ -230,6 +230,10 @@ fn put_open(out: &mut BytesMut, open: &Open) {
             put_address(out, client.0);
             put_address(out, server.0);
         }
+        Open::Echo(to) => {
+            out.put_u8(4);
+            put_address(out, to.0);
+        }
         Open::ConnectUnix(kind, name) => {
             let name = name.as_bytes();
             out.put_slice(&[3, *kind as u8, u8::try_from(name.len()).unwrap_or_default()]);
@@ -247,6 +251,7 @@ fn get_open(input: &mut Bytes) -> Result<Open, DecodeError> {
             client: ClientAddr(get_address(input)?),
             server: OrigDst(get_address(input)?),
         }),
+        4 => Ok(Open::Echo(OrigDst(get_address(input)?))),
         3 => {
             let kind = UnixKind::of(get_u8(input)?).ok_or(DecodeError::Value("kind"))?;
             let len = usize::from(get_u8(input)?);

@@ -8,7 +8,7 @@ use std::rc::{Rc, Weak};
 
 use anyhow::Context;
 use mirrord_netns::addresses::addresses;
-use mirrord_netns::calls::Call;
+use mirrord_netns::calls::{Call, Heard};
 use mirrord_netns::listeners::Scanner;
 use mirrord_netns::plane::DOCKER_DNS;
 use mirrord_netns::privileges::{Capability, has, keep_only, marks_need_net_admin};
@@ -22,6 +22,7 @@ use tracing::warn;
 
 use super::Files;
 use crate::datagrams::Datagrams;
+use crate::limits;
 use crate::link::Link;
 use crate::names::{Names, nameservers};
 use crate::outgoing::Outgoing;
@@ -96,6 +97,7 @@ impl Netns {
             tasks.spawn_local(outgoing.clone().accept(listener));
         }
         if let Some(calls) = self.plane.borrow().calls() {
+            link.tasks.spawn_local(limits::watch());
             tasks.spawn_local(outgoing.hear(Readiness::of(calls)?));
         }
         let datagrams = Datagrams::new(link.clone(), self.clone());
@@ -139,8 +141,8 @@ impl Netns {
         self.plane.borrow().tcp().iter().map(TcpListener::try_clone).collect()
     }
 
-    /// The app's next connection, as it begins.
-    pub(crate) fn next_call(&self) -> io::Result<Call> {
+    /// The app's next connection, as it begins, or echo request.
+    pub(crate) fn next_call(&self) -> io::Result<Heard> {
         self.plane.borrow().calls().ok_or(io::ErrorKind::Unsupported)?.next()
     }
 

@@ -46,6 +46,7 @@ fn description() -> impl Strategy<Value = Description> {
 fn open() -> impl Strategy<Value = Open> {
     prop_oneof![
         (protocol(), address()).prop_map(|(p, a)| Open::Connect(p, OrigDst(a))),
+        address().prop_map(|a| Open::Echo(OrigDst(a))),
         (protocol(), delivery(), address(), address()).prop_map(|(p, d, c, v)| Open::Incoming {
             protocol: p,
             delivery: d,
@@ -180,6 +181,10 @@ fn the_bytes_of_each_frame_stay_what_they_are() {
             &[17, 0, 0, 0, 0, 0, 0, 0, 2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0],
         ),
         (Frame::Handed(StreamId(7)), &[19, 0, 0, 0, 7]),
+        (
+            Frame::Open(StreamId(1), Open::Echo(OrigDst(client.0))),
+            &[1, 0, 0, 0, 1, 4, 4, 10, 0, 0, 9, 0x9c, 0x40],
+        ),
         (
             Frame::Brought(Open::Connect(Protocol::Udp, OrigDst(client.0))),
             &[20, 1, 17, 4, 10, 0, 0, 9, 0x9c, 0x40],
