@@ -10,8 +10,7 @@ use tempfile::TempDir;
 
 use crate::docker::Docker;
 use crate::lab::{MUSL, PROBE};
-use crate::skip;
-use crate::toolbox;
+use crate::{processes, skip, toolbox, wait};
 
 /// The machine; gone with this.
 pub struct RemoteEngine {
@@ -39,7 +38,56 @@ impl RemoteEngine {
         Self::up(test, "bare", words)
     }
 
+    /// One behind a link that takes 25 ms each way, loses 1 % of the frames, and delivers as many
+    /// late.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub fn rough(test: &str) -> Result<Option<Self>> {
+        Self::up_with(test, "bare", &[], &[("ROUGH", "25 1 1"), ("DISK", "1g")])
+    }
+
+    /// One whose disk has no more room than `size`.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub fn small(test: &str, size: &str) -> Result<Option<Self>> {
+        Self::up_with(test, "bare", &[], &[("DISK", size)])
+    }
+
+    /// Kills its dockerd, which is started again; waits until it answers.
+    ///
+    /// # Errors
+    /// If it never does.
+    pub fn restart(&self) -> Result<()> {
+        let killed = Command::new(script()).args(["kill", &self.name]).status()?;
+        ensure!(killed.success(), "no dockerd to be killed");
+        wait::until("dockerd to be there again", || self.docker().run(&["version"]).map(Some))?;
+        Ok(())
+    }
+
+    /// A folder of its disk, as this machine sees it.
+    ///
+    /// # Errors
+    /// If it is gone.
+    pub fn disk(&self) -> Result<PathBuf> {
+        let pid = std::fs::read_to_string(format!("/run/mirrord-remote/{}/pid", self.name))?;
+        let inside = processes::family(pid.trim().parse()?);
+        let dockerd = inside.iter().find(|process| process.args.iter().any(|arg| arg == "dockerd"));
+        let dockerd = dockerd.context("its dockerd")?.pid;
+        Ok(format!("/proc/{dockerd}/root/var/lib/mirrord-remote/{}", self.name).into())
+    }
+
     fn up(test: &str, how: &str, words: &[&str]) -> Result<Option<Self>> {
+        Self::up_with(test, how, words, &[])
+    }
+
+    fn up_with(
+        test: &str,
+        how: &str,
+        words: &[&str],
+        env: &[(&str, &str)],
+    ) -> Result<Option<Self>> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let ready_made = Path::new("/usr/local/lib/mirrord-engine/bin/dockerd").exists();
         if !geteuid().is_root() || !(ready_made || toolbox::has("dockerd")) {
@@ -54,6 +102,7 @@ impl RemoteEngine {
             .arg(folder.path())
             .arg(how)
             .args(words)
+            .envs(env.iter().copied())
             .output()
             .context("make another machine")?;
         let words = String::from_utf8_lossy(&output.stderr);

@@ -48,7 +48,7 @@ impl<'c, 's> Before<'c, 's> {
         gone(&scene.cluster.kubectl, id, patience)?;
         self.objects.as_before(SOON)?;
         if let Some(network) = &self.network {
-            network.as_before(SOON)?;
+            network.as_before(patience.max(SOON))?;
         }
         let label = format!("label=mirrord.session={id}");
         let docker = &scene.cluster.lab.docker;

@@ -5,6 +5,7 @@
 mod clean;
 mod compose;
 mod config;
+mod cuts;
 mod detached;
 mod disturbed;
 mod environment;

@@ -62,6 +62,7 @@ async fn lead(engine: Engine, door: Door, mut agent: watch::Receiver<String>) {
 /// Why a pipe ended shows at its ends: the proxy tells of its tunnel, the engine of the agent.
 async fn carry_once(engine: &Engine, door: &Door, agent: &str) {
     if let Door::Here { folder } = door
+        && engine.endpoint().host.starts_with("unix:")
         && let Some(socket) = near(engine, agent).await
     {
         let _ = here::lend(folder, socket).await;

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::Keeper;
 use super::front::Heard;
+use crate::engine::connect::EngineError;
 use crate::engine::{apps, clean};
 use crate::failure::Failure;
 use crate::session::bring_up::Session;
@@ -15,6 +16,9 @@ use crate::session::remote;
 
 /// How long sidecar and agent may take to leave when told to.
 const LEAVING: Duration = Duration::from_secs(2);
+/// How long an engine that is started again may take to answer, and how often it is asked.
+const RETURN: Duration = Duration::from_secs(10);
+const RETRY: Duration = Duration::from_millis(100);
 
 /// Why a session ends.
 pub enum End {
@@ -97,10 +101,10 @@ impl Keeper<'_> {
         };
         match &engine {
             Some(engine) if late_arrivals => {
-                clean::clean_late_arrivals(engine, &self.plan.session).await?;
+                once_it_answers(|| clean::clean_late_arrivals(engine, &self.plan.session)).await?;
             }
             Some(engine) if !left || stopped.is_err() || engine.is_podman() => {
-                clean::clean(engine, &self.plan.session).await?;
+                once_it_answers(|| clean::clean(engine, &self.plan.session)).await?;
             }
             Some(engine) if self.plan.plane.loads_layer(&self.plan.layer) => {
                 clean::remove_volumes(engine, &self.plan.session).await?;
@@ -112,6 +116,22 @@ impl Keeper<'_> {
         }
         self.reporter.say(&Event::Cleaned { took: millis(began.elapsed()) });
         Ok(())
+    }
+}
+
+/// Does what an engine must do that may just be started again.
+async fn once_it_answers<F>(mut act: impl FnMut() -> F) -> Result<(), EngineError>
+where
+    F: Future<Output = Result<(), EngineError>>,
+{
+    let deadline = Instant::now() + RETURN;
+    loop {
+        match act().await {
+            Err(EngineError::Unreachable { .. }) if Instant::now() < deadline => {
+                sleep(RETRY).await;
+            }
+            result => return result,
+        }
     }
 }
 
