@@ -17,8 +17,8 @@ use crate::{report, session};
 const RETRY: Duration = Duration::from_millis(5);
 /// How long the last bytes of the app may take to arrive.
 const DELIVERY: Duration = Duration::from_millis(1500);
-/// How long it may take to say goodbye.
-const GOODBYE: Duration = Duration::from_millis(100);
+/// How long the agents may take to hear that it was all.
+const GOODBYE: Duration = Duration::from_millis(500);
 
 /// Runs the worker; see the crate. Static programs of the app are given `static_layer`, a
 /// freestanding build of the preload library.

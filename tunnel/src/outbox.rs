@@ -176,6 +176,11 @@ impl Outbox {
         inner.wake_writer();
     }
 
+    /// Whether nothing is to leave any more but what waits.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.inner.borrow().closing
+    }
+
     /// Waits until nothing leaves any more.
     pub(crate) fn poll_closed(&self, cx: &Context<'_>) -> Poll<()> {
         let mut inner = self.inner.borrow_mut();

@@ -14,6 +14,7 @@ use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::{Error as WebSocketError, Message};
 
 use crate::arena::Arena;
+use crate::awake;
 use crate::descriptors::{AT_ONCE, Descriptors};
 use crate::greeting::Greeting;
 use crate::handshake::Socket;
@@ -251,14 +252,15 @@ impl Tunnel {
             error = self.write(sink) => error,
             error = self.beat() => error,
         };
-        if !error.is_cut() {
+        let over = self.0.outbox.is_finished();
+        if over || !error.is_cut() {
             self.end();
         }
-        error
+        if over { TunnelError::Closed } else { error }
     }
 
-    /// Lets what waits leave, then tells the other end that nothing more comes: it need not wait
-    /// for another pipe.
+    /// Lets what waits leave, then tells the other end that nothing more comes: it closes the pipe,
+    /// and waits for no other one.
     pub fn finish(&self) {
         self.0.outbox.finish();
     }
@@ -309,7 +311,8 @@ impl Tunnel {
             poll_fn(|cx| self.0.outbox.poll_ready(cx)).await;
             match self.write_batch(&mut sink).await {
                 Ok(false) => self.0.outbox.flushed(),
-                Ok(true) => return TunnelError::Closed,
+                // The other end then closes the pipe.
+                Ok(true) => std::future::pending().await,
                 Err(error) => return broken(error),
             }
         }
@@ -374,6 +377,7 @@ impl Tunnel {
 
     fn accept(&self, bytes: bytes::Bytes, events: &dyn Events) -> Result<(), TunnelError> {
         let len = bytes.len();
+        awake::passed(len);
         let frame = Frame::decode(bytes)?;
         if frame.is_numbered() {
             let (received, len) = (self.received() + 1, self.0.unacknowledged.get() + len);

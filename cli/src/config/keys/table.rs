@@ -320,7 +320,7 @@ pub const KEYS: &[Key] = &[
         &[Count],
         "",
         "60",
-        "seconds that an agent waits for its tunnel to come back",
+        "seconds that a tunnel that was cut may take to come back",
     ),
     done(
         "agent.ttl",
