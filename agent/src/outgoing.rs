@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use mirrord_netns::steered::carry_all;
 use mirrord_protocol::frame::Errno;
 use mirrord_tunnel::Stream;
 use mirrord_tunnel::datagrams::{connected, receive};
@@ -35,9 +36,14 @@ pub(crate) async fn connect(stream: Stream, source: Option<Ipv4Addr>, to: Socket
 }
 
 async fn dial(source: Option<Ipv4Addr>, to: SocketAddr) -> io::Result<TcpStream> {
-    let Some(source) = source else { return TcpStream::connect(to).await };
-    let socket = TcpSocket::new_v4()?;
-    socket.bind((source, 0).into())?;
+    let socket = match to {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    carry_all(&socket)?;
+    if let Some(source) = source {
+        socket.bind((source, 0).into())?;
+    }
     socket.connect(to).await
 }
 

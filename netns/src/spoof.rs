@@ -18,7 +18,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::{
     MARK_TO_APP,
     calls::{Call, Echo},
-    steered::transparent,
+    steered::{carry_all, transparent},
 };
 use datagram::Packet;
 use ip::{V4_HEADER, host};
@@ -46,6 +46,7 @@ fn try_connect_as(client: SocketAddr, app: SocketAddr) -> io::Result<Socket> {
     socket.set_reuse_address(true)?;
     socket.set_mark(MARK_TO_APP)?;
     socket.set_tcp_nodelay(true)?;
+    carry_all(&socket)?;
     socket.bind(&client.into())?;
     match socket.connect(&app.into()) {
         Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),

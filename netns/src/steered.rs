@@ -12,7 +12,7 @@ use nix::sys::socket::{
     ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt,
     sockopt::{Ipv4OrigDstAddr, Ipv6OrigDstAddr},
 };
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 
 /// Connections that wait to be accepted.
 pub(crate) const BACKLOG: i32 = 4096;
@@ -95,9 +95,22 @@ pub(crate) fn listen(domain: Domain, backlog: i32) -> io::Result<TcpListener> {
     // What it accepts inherits this: while such a connection stands at a port, a server that is
     // started anew can bind that port again.
     socket.set_reuse_address(true)?;
+    carry_all(&socket)?;
     socket.bind(&loopback(domain).into())?;
     socket.listen(backlog)?;
     Ok(socket.into())
+}
+
+/// Prepares a TCP socket whose bytes are carried on, or a listener for such sockets. Urgent bytes
+/// come in their place among the others. A peer that is gone without a word is noticed in the time
+/// of this namespace's `net.ipv4.tcp_keepalive_*`: what the app asks of its own socket ends at us.
+///
+/// # Errors
+/// The kernel does not know an option.
+pub fn carry_all(socket: &impl AsFd) -> io::Result<()> {
+    let socket = SockRef::from(socket);
+    socket.set_out_of_band_inline(true)?;
+    socket.set_keepalive(true)
 }
 
 /// A non-blocking socket that may answer for addresses which are not the namespace's.
