@@ -1,4 +1,7 @@
-//! The tunnel itself: frames in and out of one WebSocket, and the table of its streams.
+//! The tunnel itself, and the table of its streams.
+
+mod drive;
+mod frames;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -6,41 +9,23 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use futures_util::stream::{SplitSink, SplitStream};
-use futures_util::{SinkExt, StreamExt};
-use mirrord_protocol::frame::{DecodeError, Errno, Frame, Open, StreamId, TunnelId};
+use mirrord_protocol::frame::{DecodeError, Frame, Open, StreamId, TunnelId};
 use tokio::net::TcpStream;
-use tokio_tungstenite::tungstenite::error::ProtocolError;
-use tokio_tungstenite::tungstenite::{Error as WebSocketError, Message};
+use tokio_tungstenite::tungstenite::Error as WebSocketError;
 
 use crate::arena::Arena;
-use crate::awake;
-use crate::descriptors::{AT_ONCE, Descriptors};
+use crate::descriptors::Descriptors;
 use crate::greeting::Greeting;
-use crate::handshake::Socket;
-use crate::kept::Item;
-use crate::outbox::{Next, Outbox};
-use crate::pipe::Way;
+use crate::outbox::Outbox;
 use crate::relay::{Answers, Outcome};
 use crate::state::{Broken, State, Violation};
 use crate::stream::Stream;
 
-/// How often an end says that it lives.
-const HEARTBEAT: Duration = Duration::from_secs(2);
-/// A peer that says nothing for so long is gone.
-const SILENCE: Duration = Duration::from_secs(10);
-/// What has come is acknowledged once it is so many bytes,
-const ACKNOWLEDGED_BYTES: usize = 256 << 10;
-/// or so many frames; with the next heartbeat at the latest.
-const ACKNOWLEDGED_FRAMES: u64 = 1024;
-/// The writer flushes after so many bytes, so that streams get room again.
-const BATCH: usize = 256 << 10;
+use drive::SILENCE;
+pub(crate) use drive::broken;
+
 /// So many streams may be open when one more is asked for.
 const MAX_STREAMS: usize = 1 << 16;
-/// Names what is no stream.
-const NO_STREAM: StreamId = StreamId(0);
-/// errno(3): too many open files.
-const EMFILE: i32 = 24;
 
 /// Which end this is; it decides which stream ids are ours to give.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -238,27 +223,6 @@ impl Tunnel {
         self.0.rtt.get()
     }
 
-    /// Carries frames until the pipe ends. If that [is a cut](TunnelError::is_cut), the streams wait
-    /// for the next pipe, until [`Tunnel::end`]; otherwise they are broken.
-    pub async fn drive<P>(&self, socket: Socket<P>, events: &dyn Events) -> TunnelError
-    where
-        P: Way,
-    {
-        self.0.beside.replace(socket.get_ref().descriptors().cloned());
-        let (sink, stream) = socket.split();
-        self.0.heard.set(Instant::now());
-        let error = tokio::select! {
-            error = self.read(stream, events) => error,
-            error = self.write(sink) => error,
-            error = self.beat() => error,
-        };
-        let over = self.0.outbox.is_finished();
-        if over || !error.is_cut() {
-            self.end();
-        }
-        if over { TunnelError::Closed } else { error }
-    }
-
     /// Lets what waits leave, then tells the other end that nothing more comes: it closes the pipe,
     /// and waits for no other one.
     pub fn finish(&self) {
@@ -280,124 +244,12 @@ impl Tunnel {
         }
     }
 
-    async fn read<P>(&self, mut stream: SplitStream<Socket<P>>, events: &dyn Events) -> TunnelError
-    where
-        P: Way,
-    {
-        loop {
-            let message = match stream.next().await {
-                Some(Ok(message)) => message,
-                Some(Err(error)) => return broken(error),
-                None => return TunnelError::Cut,
-            };
-            self.0.heard.set(Instant::now());
-            let result = match message {
-                Message::Binary(bytes) => self.accept(bytes, events),
-                Message::Close(_) => Err(TunnelError::Closed),
-                Message::Ping(_) | Message::Pong(_) => Ok(()),
-                Message::Text(_) | Message::Frame(_) => Err(TunnelError::Unexpected),
-            };
-            if let Err(error) = result {
-                return error;
-            }
-        }
-    }
-
-    async fn write<P>(&self, mut sink: SplitSink<Socket<P>, Message>) -> TunnelError
-    where
-        P: Way,
-    {
-        loop {
-            poll_fn(|cx| self.0.outbox.poll_ready(cx)).await;
-            match self.write_batch(&mut sink).await {
-                Ok(false) => self.0.outbox.flushed(),
-                // The other end then closes the pipe.
-                Ok(true) => std::future::pending().await,
-                Err(error) => return broken(error),
-            }
-        }
-    }
-
-    /// Writes what there is; says whether it was the last.
-    async fn write_batch<P>(
-        &self,
-        sink: &mut SplitSink<Socket<P>, Message>,
-    ) -> Result<bool, WebSocketError>
-    where
-        P: Way,
-    {
-        let (mut batch, mut descriptors, mut last) = (0, 0, false);
-        while batch < BATCH && descriptors < AT_ONCE && !last {
-            let message = match self.0.outbox.pop() {
-                Next::Frame(Item { bytes, descriptor }) => {
-                    if let Some(descriptor) = descriptor {
-                        descriptors += 1;
-                        self.0.beside.borrow().iter().for_each(|beside| {
-                            beside.queue(descriptor.clone());
-                        });
-                    }
-                    Message::Binary(bytes)
-                }
-                Next::Nothing => break,
-                Next::Close => Message::Close(None),
-            };
-            batch += message.len();
-            last = message.is_close();
-            sink.feed(message).await?;
-        }
-        sink.flush().await?;
-        Ok(last)
-    }
-
-    async fn beat(&self) -> TunnelError {
-        loop {
-            let beat = Instant::now();
-            self.send_passing(&Frame::Ping(self.now()));
-            self.acknowledge();
-            tokio::time::sleep(HEARTBEAT).await;
-            // After a pause of this very process, what came meanwhile is still to be read.
-            let paused = beat.elapsed() > 2 * HEARTBEAT;
-            if !paused && self.0.heard.get().elapsed() > SILENCE {
-                return TunnelError::Silent;
-            }
-        }
-    }
-
-    fn now(&self) -> u64 {
-        u64::try_from(self.0.born.elapsed().as_micros()).unwrap_or(u64::MAX)
-    }
-
     pub(crate) fn send_urgent(&self, frame: &Frame) {
         self.0.outbox.push_urgent(frame.encode());
     }
 
     fn send_passing(&self, frame: &Frame) {
         self.0.outbox.push_passing(frame.encode());
-    }
-
-    fn accept(&self, bytes: bytes::Bytes, events: &dyn Events) -> Result<(), TunnelError> {
-        let len = bytes.len();
-        awake::passed(len);
-        let frame = Frame::decode(bytes)?;
-        if frame.is_numbered() {
-            let (received, len) = (self.received() + 1, self.0.unacknowledged.get() + len);
-            self.0.received.set(received);
-            self.0.unacknowledged.set(len);
-            let frames = received - self.0.acknowledged.get();
-            // The other end keeps the descriptor as well until it hears, and with it the connection.
-            let now = frame.has_descriptor();
-            if now || len >= ACKNOWLEDGED_BYTES || frames >= ACKNOWLEDGED_FRAMES {
-                self.acknowledge();
-            }
-        }
-        self.dispatch(frame, events)
-    }
-
-    /// The connection that came beside a frame.
-    fn handed(&self) -> Result<TcpStream, Violation> {
-        let descriptor = self.0.beside.borrow().as_ref().and_then(|beside| beside.take());
-        let socket = descriptor.ok_or(Violation::Descriptor)?;
-        TcpStream::from_std(socket.into()).map_err(|_| Violation::Descriptor)
     }
 
     /// Whether the other end takes connections themselves, now.
@@ -422,111 +274,8 @@ impl Tunnel {
         Some(self.open(open).relay(socket, Answers::Sent))
     }
 
-    fn acknowledge(&self) {
-        let received = self.received();
-        if self.0.acknowledged.replace(received) != received {
-            self.0.unacknowledged.set(0);
-            self.send_passing(&Frame::Received(received));
-        }
-    }
-
-    fn dispatch(&self, frame: Frame, events: &dyn Events) -> Result<(), TunnelError> {
-        match frame {
-            Frame::Data(id, offset, bytes) => self.receive(id, offset, bytes)?,
-            Frame::Window { stream, consumed, limit } => {
-                self.with(stream, |state| state.extend(consumed, limit));
-            }
-            Frame::Datagram(id, bytes) => self.datagram(id, bytes),
-            Frame::Open(id, open) => {
-                let stream = self.admit(id)?;
-                // The peer counts its own and may not know all of ours yet.
-                match self.streams() > 2 * MAX_STREAMS {
-                    true => stream.refuse(Errno(EMFILE)),
-                    false => events.opened(stream, open),
-                }
-            }
-            Frame::Opened(id) => self.with(id, |state| {
-                state.opened = true;
-                state.wake();
-            }),
-            Frame::Handed(id) => {
-                let socket = self.handed()?;
-                if let Some(state) = self.0.streams.borrow_mut().remove(&id) {
-                    state.borrow_mut().hand(socket);
-                }
-            }
-            Frame::Brought(open) => {
-                let mut state = State::new();
-                state.hand(self.handed()?);
-                let state = Rc::new(RefCell::new(state));
-                events.opened(Stream { id: NO_STREAM, state, tunnel: self.clone() }, open);
-            }
-            Frame::Refused(id, errno) => self.break_stream(id, Broken::Refused(errno)),
-            Frame::Reset(id) => self.break_stream(id, Broken::Reset),
-            Frame::Fin(id, offset) => {
-                if let Some(state) = self.find(id) {
-                    state.borrow_mut().receive_fin(offset)?;
-                }
-            }
-            Frame::Received(number) => self.0.outbox.acknowledged(number)?,
-            Frame::Ping(number) => self.send_passing(&Frame::Pong(number)),
-            Frame::Pong(number) => {
-                self.0.rtt.set(Duration::from_micros(self.now().saturating_sub(number)));
-            }
-            other => events.message(other)?,
-        }
-        Ok(())
-    }
-
-    fn receive(&self, id: StreamId, offset: u64, bytes: bytes::Bytes) -> Result<(), Violation> {
-        // A stream that is over here may still be written to by a peer that does not know yet.
-        let Some(state) = self.find(id) else { return Ok(()) };
-        let mut state = state.borrow_mut();
-        state.receive(offset, bytes)?;
-        if state.discard
-            && let Some((consumed, limit)) = state.discarded(self.rtt())
-        {
-            self.send_urgent(&Frame::Window { stream: id, consumed, limit });
-        }
-        Ok(())
-    }
-
-    fn datagram(&self, id: StreamId, bytes: bytes::Bytes) {
-        let Some(state) = self.find(id) else { return };
-        let handler = state.borrow_mut().on_datagram.take();
-        if let Some(handler) = handler {
-            handler(bytes);
-            state.borrow_mut().on_datagram.get_or_insert(handler);
-        }
-    }
-
-    fn break_stream(&self, id: StreamId, how: Broken) {
-        let Some(state) = self.0.streams.borrow_mut().remove(&id) else { return };
-        state.borrow_mut().fail(how);
-        let handler = state.borrow_mut().on_refusal.take();
-        if let (Broken::Refused(errno), Some(handler)) = (how, handler) {
-            handler(errno);
-        }
-    }
-
-    fn with(&self, id: StreamId, act: impl FnOnce(&mut State)) {
-        if let Some(state) = self.find(id) {
-            act(&mut state.borrow_mut());
-        }
-    }
-
     fn find(&self, id: StreamId) -> Option<Rc<RefCell<State>>> {
         self.0.streams.borrow().get(&id).cloned()
-    }
-
-    /// A stream that the peer opens: its id must be one of the peer's and free.
-    fn admit(&self, id: StreamId) -> Result<Stream, Violation> {
-        let peers = if self.0.role == Role::Proxy { 0 } else { 1 };
-        let free = !self.0.streams.borrow().contains_key(&id);
-        if id.0 % 2 != peers || !free {
-            return Err(Violation::Id(id.0));
-        }
-        Ok(self.enter(id))
     }
 
     fn enter(&self, id: StreamId) -> Stream {
@@ -537,14 +286,5 @@ impl Tunnel {
 
     pub(crate) fn forget(&self, id: StreamId) {
         self.0.streams.borrow_mut().remove(&id);
-    }
-}
-
-pub(crate) fn broken(error: WebSocketError) -> TunnelError {
-    match error {
-        WebSocketError::ConnectionClosed | WebSocketError::AlreadyClosed => TunnelError::Closed,
-        WebSocketError::Protocol(ProtocolError::ResetWithoutClosingHandshake) => TunnelError::Cut,
-        error @ WebSocketError::Io(_) => TunnelError::Pipe(Box::new(error)),
-        other => TunnelError::Foreign(Box::new(other)),
     }
 }
