@@ -27,7 +27,7 @@ pub(crate) struct Current {
 }
 
 /// A pipe that leads to an agent that let us in, and who brought it.
-pub(crate) struct Way {
+pub(crate) struct Arrived {
     pub(crate) socket: Socket<Pipe>,
     pub(crate) bringer: Option<UnixStream>,
 }
@@ -61,7 +61,7 @@ pub(crate) enum End {
     /// The tunnel as well.
     Over(anyhow::Error),
     /// The agent is another one than before: the tunnel is over, and the pipe is not.
-    Forgotten(Box<Way>),
+    Forgotten(Box<Arrived>),
 }
 
 /// One pipe's drive.
@@ -77,8 +77,8 @@ pub(crate) struct Drive {
 
 impl Drive {
     /// Carries the tunnel to the pipe's end, and passes on what is heard.
-    pub(crate) async fn run(self, way: Way) -> Ended {
-        let Way { mut socket, mut bringer } = way;
+    pub(crate) async fn run(self, pipe: Arrived) -> Ended {
+        let Arrived { mut socket, mut bringer } = pipe;
         // What it still reads would not be counted.
         while self.before.as_ref().is_some_and(|before| !before.is_finished()) {
             tokio::task::yield_now().await;
@@ -88,7 +88,7 @@ impl Drive {
             () = door::left(&mut bringer) => Err(TunnelError::Cut),
         };
         let end = match greeted {
-            Err(TunnelError::Forgotten) => End::Forgotten(Box::new(Way { socket, bringer })),
+            Err(TunnelError::Forgotten) => End::Forgotten(Box::new(Arrived { socket, bringer })),
             Err(error) => of(error),
             Ok(()) => tokio::select! {
                 end = self.carry(socket) => end,

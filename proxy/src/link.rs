@@ -21,7 +21,7 @@ use crate::subscriptions::Subscriptions;
 pub(crate) struct Link {
     pub(crate) config: ProxyConfig,
     pub(crate) tasks: TaskTracker,
-    tunnels: RefCell<BTreeMap<TargetIndex, Way>>,
+    tunnels: RefCell<BTreeMap<TargetIndex, Route>>,
     /// The one that the app's own traffic takes.
     first: watch::Sender<Option<Tunnel>>,
     reception: OnceCell<Weak<dyn Reception>>,
@@ -31,7 +31,7 @@ pub(crate) struct Link {
 }
 
 /// The way to one target.
-struct Way {
+struct Route {
     tunnel: Tunnel,
     /// Whether it has a pipe.
     live: bool,
@@ -65,15 +65,15 @@ impl Link {
         for port in self.subscriptions.borrow().ports() {
             self.subscribe_through(tunnel, port);
         }
-        let way = Way { tunnel: tunnel.clone(), live: true };
-        self.tunnels.borrow_mut().insert(target, way);
+        let route = Route { tunnel: tunnel.clone(), live: true };
+        self.tunnels.borrow_mut().insert(target, route);
         self.choose_first();
     }
 
     /// A tunnel has lost its pipe, or has another.
     pub(crate) fn set_live(&self, target: TargetIndex, live: bool) {
-        if let Some(way) = self.tunnels.borrow_mut().get_mut(&target) {
-            way.live = live;
+        if let Some(route) = self.tunnels.borrow_mut().get_mut(&target) {
+            route.live = live;
         }
         self.choose_first();
     }
@@ -92,9 +92,9 @@ impl Link {
     fn choose_first(&self) {
         let first = {
             let tunnels = self.tunnels.borrow();
-            let mut ways = tunnels.values();
-            let live = tunnels.values().find(|way| way.live);
-            live.or_else(|| ways.next()).map(|way| way.tunnel.clone())
+            let mut routes = tunnels.values();
+            let live = tunnels.values().find(|route| route.live);
+            live.or_else(|| routes.next()).map(|route| route.tunnel.clone())
         };
         self.first.send_replace(first);
     }
@@ -104,7 +104,7 @@ impl Link {
         self.leaving.set(true);
         let live: Vec<Tunnel> = {
             let tunnels = self.tunnels.borrow();
-            tunnels.values().filter(|way| way.live).map(|way| way.tunnel.clone()).collect()
+            tunnels.values().filter(|route| route.live).map(|route| route.tunnel.clone()).collect()
         };
         for tunnel in live {
             tunnel.finish();
@@ -130,7 +130,7 @@ impl Link {
 
     /// Whether all that the app has sent to its end has arrived.
     pub(crate) fn is_delivered(&self) -> bool {
-        self.tunnels.borrow().values().all(|way| way.tunnel.is_delivered())
+        self.tunnels.borrow().values().all(|route| route.tunnel.is_delivered())
     }
 
     /// Says on which addresses the app listens for a port; none: on none any more.
@@ -164,16 +164,16 @@ impl Link {
 
     pub(crate) fn subscribe(&self, mapping: PortMapping) {
         let port = self.subscriptions.borrow_mut().add(mapping);
-        for way in self.tunnels.borrow().values() {
-            self.subscribe_through(&way.tunnel, port);
+        for route in self.tunnels.borrow().values() {
+            self.subscribe_through(&route.tunnel, port);
         }
     }
 
     pub(crate) fn unsubscribe(&self, mapping: PortMapping) {
         let port = Port { protocol: mapping.protocol, number: mapping.remote };
         if self.subscriptions.borrow_mut().remove(port) {
-            for way in self.tunnels.borrow().values() {
-                way.tunnel.send(&Frame::Unsubscribe(port));
+            for route in self.tunnels.borrow().values() {
+                route.tunnel.send(&Frame::Unsubscribe(port));
             }
             say(&ProxyEvent::Unsubscribed(mapping));
         }

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tracing::info;
 
 use crate::door::{Arrival, Door};
-use crate::drive::{Current, Drive, End, Ended, Generation, News, Way, What};
+use crate::drive::{Arrived, Current, Drive, End, Ended, Generation, News, What};
 use crate::layer::Provision;
 use crate::link::Link;
 use crate::peer::Peer;
@@ -123,11 +123,11 @@ impl Session {
         if self.generation == 0 {
             say(&ProxyEvent::Connected);
         }
-        self.lead(target, Way { socket, bringer });
+        self.lead(target, Arrived { socket, bringer });
     }
 
     /// Leads a target's tunnel over this pipe: the one that it has, or a new one.
-    fn lead(&mut self, target: TargetIndex, way: Way) {
+    fn lead(&mut self, target: TargetIndex, pipe: Arrived) {
         self.generation += 1;
         let generation = self.generation;
         let (tunnel, peer, before, cut) = match self.current.remove(&target) {
@@ -152,7 +152,7 @@ impl Session {
         if cut.is_none() {
             self.ask(target, &tunnel);
         }
-        let driver = self.pipes.spawn_local(drive.run(way));
+        let driver = self.pipes.spawn_local(drive.run(pipe));
         self.current.insert(target, Current { generation, driver, tunnel, peer, cut });
     }
 
@@ -278,9 +278,9 @@ impl Session {
                 }
                 self.lose(target);
             }
-            End::Forgotten(way) => {
+            End::Forgotten(pipe) => {
                 self.lose(target);
-                self.lead(target, *way);
+                self.lead(target, *pipe);
             }
         }
         Ok(())

@@ -17,7 +17,7 @@ use mirrord_protocol::frame::{Frame, TunnelId};
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::handshake::Socket;
-use crate::pipe::Way;
+use crate::pipe::Carrier;
 use crate::tunnel::{Tunnel, TunnelError, broken};
 
 /// A peer that does not say which tunnel it means is not ours.
@@ -41,7 +41,7 @@ impl Greeting {
     /// They do not come within 5 s, or are others.
     pub async fn hear<P>(socket: &mut Socket<P>) -> Result<Self, TunnelError>
     where
-        P: Way,
+        P: Carrier,
     {
         match next(socket).await? {
             Frame::Hello { tunnel, received, descriptors } => {
@@ -57,7 +57,7 @@ impl Greeting {
     /// As [`Greeting::hear`].
     pub async fn deny<P>(self, socket: &mut Socket<P>) -> Result<Self, TunnelError>
     where
-        P: Way,
+        P: Carrier,
     {
         say(socket, &hello(self.tunnel, None)).await?;
         Self::hear(socket).await
@@ -73,7 +73,7 @@ impl Tunnel {
     /// a new one.
     pub async fn greet<P>(&self, socket: &mut Socket<P>) -> Result<(), TunnelError>
     where
-        P: Way,
+        P: Carrier,
     {
         let begun = self.begin();
         let descriptors = socket.get_ref().takes_descriptors();
@@ -100,7 +100,7 @@ impl Tunnel {
     /// The pipe broke, or the proxy claims to have what it can't.
     pub async fn answer<P>(&self, socket: &mut Socket<P>, received: u64) -> Result<(), TunnelError>
     where
-        P: Way,
+        P: Carrier,
     {
         self.rewind(received)?;
         say(socket, &hello(self.id(), Some(self.received()))).await
@@ -114,7 +114,7 @@ fn hello(tunnel: TunnelId, received: Option<u64>) -> Frame {
 
 async fn say<P>(socket: &mut Socket<P>, frame: &Frame) -> Result<(), TunnelError>
 where
-    P: Way,
+    P: Carrier,
 {
     let sent = socket.send(Message::Binary(frame.encode()));
     let sent = tokio::time::timeout(PATIENCE, sent).await;
@@ -123,7 +123,7 @@ where
 
 async fn next<P>(socket: &mut Socket<P>) -> Result<Frame, TunnelError>
 where
-    P: Way,
+    P: Carrier,
 {
     let next = tokio::time::timeout(PATIENCE, socket.next()).await;
     match next.map_err(|_| TunnelError::Silent)? {

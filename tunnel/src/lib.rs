@@ -1,4 +1,4 @@
-//! The tunnel between proxy and agent: many streams over one authenticated WebSocket.
+//! The tunnel between proxy and agent: many streams over one authenticated WebSocket after another.
 //!
 //! ```text
 //!  app ⇄ TcpStream ⇄ relay ⇄ Stream ─┐                      ┌─ Stream ⇄ relay ⇄ TcpStream ⇄ service
@@ -8,6 +8,12 @@
 //!
 //! A pipe may break at any byte; the next one goes on with the same streams. Frames are numbered by
 //! counting them, and each end keeps what the other has not acknowledged.
+//!
+//! Where the pipe is a unix socket, a connected socket can come beside a frame instead of a stream:
+//!
+//! ```text
+//!  app ⇄ TcpStream ⇄ bridge (splice) ⇄ TcpStream ⇄ service
+//! ```
 //!
 //! Everything of a tunnel lives on one thread ([`on_one_thread`]), so its state needs no lock and a
 //! byte that comes in wakes no other thread.
@@ -36,7 +42,7 @@ mod tunnel;
 pub use greeting::Greeting;
 pub use handshake::{HandshakeError, Socket, accept, adopt, connect};
 pub use pause::or_pause;
-pub use pipe::{HandedPipe, Pipe, UnixPipe, Way, listen};
+pub use pipe::{Carrier, HandedPipe, Pipe, UnixPipe, listen};
 pub use relay::{Answers, Near, Outcome};
 pub use runtime::on_one_thread;
 pub use stream::{OpenError, Stream};

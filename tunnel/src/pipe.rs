@@ -16,7 +16,7 @@ pub use handed::HandedPipe;
 pub use unix::{UnixPipe, listen};
 
 /// What carries a tunnel's bytes, and perhaps descriptors beside them.
-pub trait Way: AsyncRead + AsyncWrite + Unpin {
+pub trait Carrier: AsyncRead + AsyncWrite + Unpin {
     /// Those that leave and arrive, if it can carry any.
     fn descriptors(&self) -> Option<&Rc<Descriptors>> {
         None
@@ -28,7 +28,7 @@ pub trait Way: AsyncRead + AsyncWrite + Unpin {
     }
 }
 
-impl Way for TcpStream {}
+impl Carrier for TcpStream {}
 
 /// All that a tunnel can go over.
 #[derive(Debug)]
@@ -74,7 +74,7 @@ macro_rules! each {
     };
 }
 
-impl Way for Pipe {
+impl Carrier for Pipe {
     fn descriptors(&self) -> Option<&Rc<Descriptors>> {
         match self {
             Self::Unix(pipe) => pipe.descriptors(),

@@ -43,7 +43,7 @@ fn watch(descriptor: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>
     AsyncFd::with_interest(descriptor, interest)
 }
 
-impl super::Way for HandedPipe {}
+impl super::Carrier for HandedPipe {}
 
 impl AsyncRead for HandedPipe {
     fn poll_read(

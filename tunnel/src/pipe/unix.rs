@@ -12,7 +12,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::UnixListener;
 
-use super::Way;
+use super::Carrier;
 use crate::descriptors::Descriptors;
 
 /// A unix socket that asks for write events only while it is full.
@@ -74,7 +74,7 @@ fn watch(socket: UnixStream, interest: Interest) -> io::Result<AsyncFd<UnixStrea
     AsyncFd::with_interest(socket, interest)
 }
 
-impl Way for UnixPipe {
+impl Carrier for UnixPipe {
     fn descriptors(&self) -> Option<&Rc<Descriptors>> {
         Some(&self.descriptors)
     }

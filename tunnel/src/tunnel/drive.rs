@@ -14,7 +14,7 @@ use crate::descriptors::AT_ONCE;
 use crate::handshake::Socket;
 use crate::kept::Item;
 use crate::outbox::Next;
-use crate::pipe::Way;
+use crate::pipe::Carrier;
 
 /// How often an end says that it lives.
 const HEARTBEAT: Duration = Duration::from_secs(2);
@@ -28,7 +28,7 @@ impl Tunnel {
     /// for the next pipe, until [`Tunnel::end`]; otherwise they are broken.
     pub async fn drive<P>(&self, socket: Socket<P>, events: &dyn Events) -> TunnelError
     where
-        P: Way,
+        P: Carrier,
     {
         self.0.beside.replace(socket.get_ref().descriptors().cloned());
         let (sink, stream) = socket.split();
@@ -47,7 +47,7 @@ impl Tunnel {
 
     async fn read<P>(&self, mut stream: SplitStream<Socket<P>>, events: &dyn Events) -> TunnelError
     where
-        P: Way,
+        P: Carrier,
     {
         loop {
             let message = match stream.next().await {
@@ -70,7 +70,7 @@ impl Tunnel {
 
     async fn write<P>(&self, mut sink: SplitSink<Socket<P>, Message>) -> TunnelError
     where
-        P: Way,
+        P: Carrier,
     {
         loop {
             poll_fn(|cx| self.0.outbox.poll_ready(cx)).await;
@@ -89,7 +89,7 @@ impl Tunnel {
         sink: &mut SplitSink<Socket<P>, Message>,
     ) -> Result<bool, WebSocketError>
     where
-        P: Way,
+        P: Carrier,
     {
         let (mut batch, mut descriptors, mut last) = (0, 0, false);
         while batch < BATCH && descriptors < AT_ONCE && !last {
