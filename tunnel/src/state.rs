@@ -8,8 +8,6 @@ use bytes::Bytes;
 use mirrord_protocol::frame::{Errno, INITIAL_WINDOW};
 use tokio::net::TcpStream;
 
-use crate::relay::Near;
-
 /// No stream gets a larger window: bytes that one slow reader can make us hold.
 const MAX_WINDOW: u64 = 4 << 20;
 
@@ -197,8 +195,6 @@ impl State {
 
     /// The far end has come itself.
     pub(crate) fn hand(&mut self, socket: TcpStream) {
-        // Until somebody carries it, whoever drops it breaks it off.
-        socket.close_as_reset();
         self.opened = true;
         self.handed = Some(socket);
         self.wake();

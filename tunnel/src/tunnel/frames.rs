@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 
 use super::{Events, MAX_STREAMS, Role, Tunnel, TunnelError};
 use crate::awake;
+use crate::relay::Near;
 use crate::state::{Broken, State, Violation};
 use crate::stream::Stream;
 
@@ -45,7 +46,10 @@ impl Tunnel {
     fn handed(&self) -> Result<TcpStream, Violation> {
         let descriptor = self.0.beside.borrow().as_ref().and_then(|beside| beside.take());
         let socket = descriptor.ok_or(Violation::Descriptor)?;
-        TcpStream::from_std(socket.into()).map_err(|_| Violation::Descriptor)
+        let socket = TcpStream::from_std(socket.into()).map_err(|_| Violation::Descriptor)?;
+        // Until somebody carries it, whoever drops it breaks it off.
+        socket.close_as_reset();
+        Ok(socket)
     }
 
     pub(super) fn acknowledge(&self) {
