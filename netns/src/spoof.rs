@@ -9,19 +9,20 @@ mod unreachable;
 use std::{
     io,
     net::{IpAddr, SocketAddr},
-    sync::atomic::{AtomicU16, Ordering},
+    os::fd::AsFd,
+    sync::atomic::{AtomicU32, Ordering},
 };
 
-use nix::sys::socket::{getsockopt, sockopt::IpMtu};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::{
     MARK_TO_APP,
     calls::{Call, Echo},
     steered::{carry_all, transparent},
+    sys,
 };
 use datagram::Packet;
-use ip::{V4_HEADER, host};
+use ip::{V4_HEADER, V6_FRAGMENT, V6_HEADER, host};
 use reset::reset;
 use unreachable::unreachable;
 
@@ -70,7 +71,7 @@ pub struct PacketSender {
     v4: Socket,
     v6: Option<Socket>,
     mark: u32,
-    next_id: AtomicU16,
+    next_id: AtomicU32,
 }
 
 impl PacketSender {
@@ -80,19 +81,18 @@ impl PacketSender {
             v4: raw(Domain::IPV4, mark)?,
             v6: raw(Domain::IPV6, mark).ok(),
             mark,
-            next_id: AtomicU16::new(1),
+            next_id: AtomicU32::new(1),
         })
     }
 
     /// Sends one datagram; `WouldBlock` when the socket's buffer is full.
     ///
-    /// What is larger than the device's MTU leaves in fragments over IPv4, and is refused with
-    /// EMSGSIZE over IPv6.
+    /// What is larger than the device's MTU leaves in fragments.
     pub fn send(&self, from: SocketAddr, to: SocketAddr, payload: &[u8]) -> io::Result<()> {
         let packet = Packet::new(from, to, payload).ok_or_else(mixed_families)??;
         let sent = self.send_whole(&packet, to);
         match sent {
-            Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) && to.is_ipv4() => {
+            Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => {
                 self.send_fragments(&packet, to)
             }
             sent => sent,
@@ -164,14 +164,15 @@ impl PacketSender {
     }
 
     fn send_fragments(&self, packet: &Packet<'_>, to: SocketAddr) -> io::Result<()> {
-        let mtu = self.route_mtu(to)?;
-        let room = mtu.saturating_sub(V4_HEADER) & !7;
+        let headers = if to.is_ipv4() { V4_HEADER } else { V6_HEADER + V6_FRAGMENT };
+        let room = self.route_mtu(to)?.saturating_sub(headers) & !7;
         if room == 0 {
             return Err(io::Error::from_raw_os_error(libc::EMSGSIZE));
         }
-        let id = self.next_id.fetch_add(1, Ordering::Relaxed).max(1);
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let socket = self.raw(to.ip())?;
         for fragment in packet.fragments(room, id) {
-            self.v4.send_to(&fragment, &host(to.ip()))?;
+            socket.send_to(&fragment, &host(to.ip()))?;
         }
         Ok(())
     }
@@ -183,7 +184,11 @@ impl PacketSender {
             probe.set_mark(self.mark)?;
         }
         probe.connect(&to.into())?;
-        let mtu = getsockopt(&probe, IpMtu)?;
+        let (level, option) = match to {
+            SocketAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_MTU),
+            SocketAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_MTU),
+        };
+        let mtu = sys::option(probe.as_fd(), level, option)?;
         usize::try_from(mtu).map_err(|_| io::ErrorKind::InvalidData.into())
     }
 }

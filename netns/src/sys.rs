@@ -120,6 +120,19 @@ pub(crate) fn set_option(
     check(unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, value, len) })
 }
 
+/// Reads an option that is an integer.
+pub(crate) fn option(socket: BorrowedFd<'_>, level: c_int, option: c_int) -> io::Result<c_int> {
+    let mut value: c_int = 0;
+    let mut len = size_of::<c_int>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `len` bytes to `value`, and how many to `len`; both live on
+    // this stack frame.
+    check(unsafe {
+        let value = (&raw mut value).cast();
+        libc::getsockopt(socket.as_raw_fd(), level, option, value, &raw mut len)
+    })?;
+    Ok(value)
+}
+
 /// The error of a call that says 0 where there is none.
 pub(crate) fn check(result: impl Into<libc::c_long>) -> io::Result<()> {
     if result.into() == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }

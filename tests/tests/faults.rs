@@ -207,7 +207,9 @@ fn stop(victim: Victim) -> Result<()> {
     let mut session = scene.mirrord().with(["--steal"]).probe("app")?;
     session.app().must("serve tcp 0.0.0.0:7000 local")?;
     scene.until_whoami("local", 7000)?;
-    let out = session.app().send(&format!("upload client:7000 {}", 10 * BYTES))?;
+    // Not by name: who asks for one gives up within ten seconds.
+    let client = scene.client.address()?;
+    let out = session.app().send(&format!("upload {client}:7000 {}", 10 * BYTES))?;
     let into = scene.client().send(&format!("upload {} {}", scene.at(7000), 10 * BYTES))?;
     let parts = victim.find(&lab, &session);
     ensure!(!parts.is_empty(), "nobody is there to be stopped");

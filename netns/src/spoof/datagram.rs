@@ -5,16 +5,13 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use super::ip::{self, V4_HEADER};
+use super::ip::{self, Part, V4_HEADER};
 
 /// Bytes of a UDP header.
 const UDP_HEADER: usize = 8;
 
 /// The protocol number of UDP.
 const UDP: u8 = libc::IPPROTO_UDP as u8;
-
-/// The flag of a fragment that others follow.
-const MORE_FRAGMENTS: u16 = 0x2000;
 
 /// One datagram between two addresses of one family.
 pub(super) struct Packet<'a> {
@@ -61,16 +58,14 @@ impl<'a> Packet<'a> {
         self.payload
     }
 
-    /// The packet in IPv4 fragments that each carry `room` bytes, a multiple of eight.
-    pub(super) fn fragments(&self, room: usize, id: u16) -> impl Iterator<Item = Vec<u8>> {
+    /// The packet in fragments that each carry `room` bytes, a multiple of eight.
+    pub(super) fn fragments(&self, room: usize, id: u32) -> impl Iterator<Item = Vec<u8>> {
         let body = [&self.udp, self.payload].concat();
         let total = body.len();
         (0..total).step_by(room).map(move |offset| {
             let end = total.min(offset + room);
-            let more = if end < total { MORE_FRAGMENTS } else { 0 };
-            let mut fragment = self.ip_header(end - offset);
-            fragment[4..6].copy_from_slice(&id.to_be_bytes());
-            fragment[6..8].copy_from_slice(&((offset / 8) as u16 | more).to_be_bytes());
+            let part = Part { offset, more: end < total, id };
+            let mut fragment = ip::fragment(self.source, self.destination, UDP, end - offset, part);
             fragment.extend_from_slice(&body[offset..end]);
             fragment
         })
@@ -96,10 +91,15 @@ impl<'a> Packet<'a> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::ip::{V6_FRAGMENT, V6_HEADER};
     use super::*;
 
     fn packet(payload: &[u8]) -> Packet<'_> {
-        let (from, to) = ("10.0.0.1:53".parse(), "10.0.0.2:4000".parse());
+        between("10.0.0.1:53", "10.0.0.2:4000", payload)
+    }
+
+    fn between<'a>(from: &str, to: &str, payload: &'a [u8]) -> Packet<'a> {
+        let (from, to) = (from.parse(), to.parse());
         let packet = Packet::new(from.expect("an address"), to.expect("an address"), payload);
         packet.expect("one family").expect("short enough")
     }
@@ -120,9 +120,28 @@ mod tests {
         let fragments: Vec<_> = packet(&payload).fragments(48, 9).collect();
         let offsets: Vec<u16> =
             fragments.iter().map(|f| u16::from_be_bytes([f[6], f[7]])).collect();
-        assert_eq!(offsets, [MORE_FRAGMENTS, 6 | MORE_FRAGMENTS, 12]);
+        assert_eq!(
+            offsets,
+            [0x2000, 6 | 0x2000, 12],
+            "in words of eight bytes, and whether others follow"
+        );
         let joined: Vec<u8> = fragments.iter().flat_map(|f| &f[V4_HEADER..]).copied().collect();
         assert_eq!(joined[UDP_HEADER..], payload);
+    }
+
+    #[test]
+    fn fragments_of_ipv6_have_a_header_of_their_own() {
+        let payload = [7; 100];
+        let packet = between("[2001:db8::1]:53", "[2001:db8::2]:4000", &payload);
+        let fragments: Vec<_> = packet.fragments(48, 9).collect();
+        let headers: Vec<_> = fragments.iter().map(|f| &f[V6_HEADER..][..V6_FRAGMENT]).collect();
+        for (header, place) in headers.iter().zip([1, 48 | 1, 96]) {
+            assert_eq!(*header, [UDP, 0, 0, place, 0, 0, 0, 9]);
+        }
+        let carried = fragments.iter().flat_map(|f| &f[V6_HEADER + V6_FRAGMENT..]);
+        let joined: Vec<u8> = carried.copied().collect();
+        assert_eq!(joined[UDP_HEADER..], payload);
+        assert!(fragments.iter().all(|f| usize::from(f[5]) == f.len() - V6_HEADER && f[6] == 44));
     }
 
     #[test]

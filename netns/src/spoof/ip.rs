@@ -10,6 +10,15 @@ pub(super) const V4_HEADER: usize = 20;
 /// Bytes of an IPv6 header.
 pub(super) const V6_HEADER: usize = 40;
 
+/// Bytes of the header that a fragment has behind its IPv6 header.
+pub(super) const V6_FRAGMENT: usize = 8;
+
+/// `IPPROTO_FRAGMENT`: the protocol number of that header.
+const FRAGMENT: u8 = 44;
+
+/// The flag of an IPv4 fragment that others follow.
+const MORE_FRAGMENTS: u16 = 0x2000;
+
 /// The hop limit, or time to live.
 const HOPS: u8 = 64;
 
@@ -33,6 +42,41 @@ pub(super) fn header(from: IpAddr, to: IpAddr, protocol: u8, length: usize) -> V
             header.extend(octets(to));
         }
     }
+    header
+}
+
+/// Which part of a packet a fragment is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Part {
+    /// Where it begins: a multiple of eight.
+    pub(super) offset: usize,
+    /// Whether others follow.
+    pub(super) more: bool,
+    /// Whose it is.
+    pub(super) id: u32,
+}
+
+/// The headers of a fragment before `length` bytes of a protocol, both addresses of one family.
+pub(super) fn fragment(
+    from: IpAddr,
+    to: IpAddr,
+    protocol: u8,
+    length: usize,
+    part: Part,
+) -> Vec<u8> {
+    let Part { offset, more, id } = part;
+    if from.is_ipv4() {
+        let mut header = header(from, to, protocol, length);
+        let flags = if more { MORE_FRAGMENTS } else { 0 };
+        // The kernel would put one of its own in the place of 0, another for each fragment.
+        header[4..6].copy_from_slice(&(id as u16).max(1).to_be_bytes());
+        header[6..8].copy_from_slice(&((offset / 8) as u16 | flags).to_be_bytes());
+        return header;
+    }
+    let mut header = header(from, to, FRAGMENT, V6_FRAGMENT + length);
+    header.extend_from_slice(&[protocol, 0]);
+    header.extend_from_slice(&(offset as u16 | u16::from(more)).to_be_bytes());
+    header.extend_from_slice(&id.to_be_bytes());
     header
 }
 
