@@ -1,4 +1,5 @@
-//! `bench [cluster|layer] [ROUNDS]`: every figure in one run, ratios against what no such design can beat.
+//! `bench [cluster|layer|mirrored] [ROUNDS]`: every figure in one run, ratios against what no such
+//! design can beat.
 //!
 //! ```text
 //!  direct   client ───────────────────────────────────────────► server
@@ -14,6 +15,7 @@
 
 mod cluster;
 mod layer;
+mod mirrored;
 mod rows;
 mod stage;
 mod table;
@@ -31,22 +33,23 @@ use table::Table;
 pub fn main() -> Result<()> {
     let mut words: Vec<String> = std::env::args().skip(1).collect();
     let which = match words.first().map(String::as_str) {
-        Some("cluster" | "layer") => words.remove(0),
+        Some("cluster" | "layer" | "mirrored") => words.remove(0),
         _ => String::new(),
     };
     let rounds = match words.first() {
-        Some(word) => word.parse().context("bench [cluster|layer] [ROUNDS]")?,
+        Some(word) => word.parse().context("bench [cluster|layer|mirrored] [ROUNDS]")?,
         None => 5,
     };
     match which.as_str() {
         "cluster" => cluster::measure(rounds),
         "layer" => beside_a_container(&LAYER, rounds),
+        "mirrored" => beside_a_container(&[mirrored::measure], rounds),
         _ => beside_a_container(&[&LAYER[..], &REST].concat(), rounds),
     }
 }
 
 const LAYER: [Part; 3] = [layer::load, layer::calls, through];
-const REST: [Part; 3] = [rows::memory, rows::start, rows::mirrored];
+const REST: [Part; 3] = [rows::memory, rows::start, mirrored::measure];
 
 fn beside_a_container(parts: &[Part], rounds: usize) -> Result<()> {
     let mut table = Table::beside("floor");

@@ -136,6 +136,7 @@ fn start(scene: &Scene<'_>, rounds: usize, table: &mut Table) -> Result<()> {
             direct: None,
             floor: None,
             ours: median(values),
+            paired: None,
             goal: Goal::Below(most),
         });
     };

@@ -52,6 +52,7 @@ pub fn load(_lab: &Lab, rounds: usize, table: &mut Table) -> Result<()> {
             direct: Some(median(without)),
             floor: None,
             ours: median(with),
+            paired: None,
             goal: Goal::Over(LOAD),
         });
     }
@@ -101,6 +102,7 @@ pub fn calls(lab: &Lab, rounds: usize, table: &mut Table) -> Result<()> {
     }
     for (name, without, with) in rows {
         table.add(Row {
+            paired: None,
             goal: Goal::Over(most(&name)),
             name: format!("layer: {name}, ns"),
             direct: Some(median(without)),

@@ -87,10 +87,11 @@ pub fn compare(
         let one = ways.one.as_ref().and_then(|_| values.next());
         for ((kind, _), ours) in ways.ours.iter().zip(values) {
             let name = format!("{kind}: {}", figure.name);
-            table.add(Row { name, direct, floor, ours, goal: figure.goal });
+            table.add(Row { name, direct, floor, ours, paired: None, goal: figure.goal });
             if one.is_some() {
                 let name = format!("{kind}, beside one relay: {}", figure.name);
-                table.add(Row { name, direct, floor: one, ours, goal: figure.goal });
+                let goal = figure.goal;
+                table.add(Row { name, direct, floor: one, ours, paired: None, goal });
             }
         }
     }
@@ -146,6 +147,7 @@ pub fn memory(lab: &Lab, _rounds: usize, table: &mut Table) -> Result<()> {
             direct: None,
             floor: None,
             ours: bytes / MIB,
+            paired: None,
             goal: Goal::Below(most),
         });
     }
@@ -167,6 +169,7 @@ fn per_connection(kind: &str, grown: f64, table: &mut Table) {
         direct: None,
         floor: None,
         ours: grown / f64::from(IDLE) / KIB,
+        paired: None,
         goal: Goal::Below(16.0),
     });
 }
@@ -200,58 +203,8 @@ pub fn start(lab: &Lab, rounds: usize, table: &mut Table) -> Result<()> {
         direct: Some(median(plain)),
         floor: None,
         ours: median(ours),
+        paired: None,
         goal: Goal::AtMost(2.0),
     });
     Ok(())
-}
-
-/// What the target's clients see while it is mirrored.
-///
-/// # Errors
-/// If a session fails.
-pub fn mirrored(lab: &Lab, rounds: usize, table: &mut Table) -> Result<()> {
-    let scene = Scene::open(lab)?;
-    scene.target.probe().must("serve quiet 0.0.0.0:7001 original")?;
-    let way = Way { who: scene.client(), at: scene.at(7001) };
-    let figures = FIGURES.iter().filter(|figure| !figure.name.starts_with("download"));
-    let mut values: Vec<_> = figures.map(|figure| (figure, Vec::new(), Vec::new())).collect();
-    for _ in 0..rounds {
-        for (figure, alone, _) in &mut values {
-            alone.push((figure.measure)(&way, LOCAL)?);
-        }
-        let mut session = scene.mirrord().probe("reader")?;
-        session.app().must("serve quiet 0.0.0.0:7001 local")?;
-        wait::until("a copy", || {
-            // A mirrored reset is told even by a quiet server.
-            scene.client().must(&format!("ask {} nonsense", way.at))?;
-            Ok(session.app().events("error").first().cloned())
-        })?;
-        for (figure, _, watched) in &mut values {
-            watched.push((figure.measure)(&way, LOCAL)?);
-        }
-        session.end()?;
-    }
-    for (figure, alone, watched) in values {
-        // Noise is what the rounds without us differ by among themselves.
-        let goal = match figure.goal {
-            Goal::AtLeast(_) => Goal::AtLeast(1.0 - noise(&alone)),
-            _ => Goal::AtMost(1.0 + noise(&alone)),
-        };
-        table.add(Row {
-            name: format!("mirrored target: {}", figure.name),
-            direct: Some(median(alone)),
-            floor: None,
-            ours: median(watched),
-            goal,
-        });
-    }
-    Ok(())
-}
-
-/// The largest distance of a round from the median, as a share of it, in whole per cent; at least
-/// five.
-fn noise(values: &[f64]) -> f64 {
-    let middle = median(values.to_vec());
-    let widest = values.iter().map(|value| (value - middle).abs() / middle).fold(0.05, f64::max);
-    (widest * 100.0).ceil() / 100.0
 }
