@@ -19,6 +19,7 @@
 
 mod beside;
 mod clients;
+mod crowd;
 mod describe;
 mod door;
 mod echo;

@@ -19,17 +19,18 @@ use mirrord_tunnel::{Stream, Tunnel};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use crate::clients::Clients;
+use crate::crowd::{Allowance, Crowd};
 use crate::steal::proto;
 
 /// Bytes of one connection that may wait for the developer's side; past them its copy is given up.
 const WAITING_ONE: usize = 4 << 20;
 /// The same for all connections together.
 const WAITING_ALL: usize = 32 << 20;
-/// How often holes are judged.
-const TICK: Duration = Duration::from_millis(200);
+/// How often holes are judged, and whether there is a core to spare.
+const TICK: Duration = Duration::from_millis(100);
 /// How often losses are told at most.
 const NEWS: Duration = Duration::from_secs(10);
 /// A connection whose copy the app does not end is let go of after so long.
@@ -47,9 +48,11 @@ pub(crate) struct Mirror {
     given_up: Cell<u64>,
     /// Packets that the kernel dropped, and were not told yet.
     dropped: Cell<u64>,
-    /// Of the connections that the reassembly lost, so many were told.
+    /// Of the connections that the reassembly lost or the filter left out, so many were told.
     told: Cell<u64>,
     told_at: Cell<Option<Instant>>,
+    /// What may be copied until the next tick.
+    allowance: RefCell<Allowance>,
     /// No copy begins now.
     paused: Cell<bool>,
     stop: CancellationToken,
@@ -90,6 +93,7 @@ impl Mirror {
             dropped: Cell::default(),
             told: Cell::default(),
             told_at: Cell::default(),
+            allowance: RefCell::new(Allowance::ALL),
             paused: Cell::default(),
             stop: CancellationToken::new(),
         });
@@ -125,7 +129,7 @@ impl Mirror {
 
     async fn run(self: Rc<Self>, readiness: Readiness) {
         let mut flows = Flows::new(Limits::default());
-        let mut tick = tokio::time::interval(TICK);
+        let (mut tick, mut crowd) = (tokio::time::interval(TICK), Crowd::new());
         loop {
             tokio::select! {
                 read = readiness.take(|| self.read(&mut flows)) => if let Err(error) = read {
@@ -133,6 +137,7 @@ impl Mirror {
                 },
                 _ = tick.tick() => {
                     flows.expire(Instant::now());
+                    self.allow(crowd.look());
                     self.tell_losses(&flows);
                 }
             }
@@ -140,6 +145,13 @@ impl Mirror {
                 self.handle(event, &mut flows);
             }
             tokio::task::yield_now().await;
+        }
+    }
+
+    fn allow(&self, allowance: Allowance) {
+        self.allowance.replace(allowance);
+        if let Err(error) = self.capture.borrow_mut().admit(allowance.connections) {
+            debug!(%error, "the copies can't be limited");
         }
     }
 
@@ -204,7 +216,8 @@ impl Mirror {
     fn queue(&self, flow: FlowId, bytes: Bytes) -> bool {
         let Some(copy) = self.copies.borrow().get(&flow).cloned() else { return true };
         let (one, all) = (copy.waiting.get() + bytes.len(), self.waiting.get() + bytes.len());
-        if one > WAITING_ONE || all > WAITING_ALL {
+        let fits = one <= WAITING_ONE && all <= WAITING_ALL;
+        if !fits || !self.allowance.borrow_mut().take(bytes.len()) {
             return false;
         }
         copy.waiting.set(one);
@@ -224,7 +237,8 @@ impl Mirror {
     fn tell_losses(&self, flows: &Flows) {
         let dropped = self.capture.borrow_mut().dropped().unwrap_or_default();
         self.dropped.set(self.dropped.get() + dropped);
-        let lost = flows.counts().lost;
+        let left_out = self.capture.borrow_mut().left_out().unwrap_or_default();
+        let lost = flows.counts().lost + left_out;
         let anything = self.dropped.get() + self.given_up.get() + lost - self.told.get() > 0;
         if !anything || self.told_at.get().is_some_and(|at| at.elapsed() < NEWS) {
             return;

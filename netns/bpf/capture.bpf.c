@@ -8,6 +8,7 @@ typedef unsigned char u8;
 typedef unsigned short u16;
 typedef unsigned int u32;
 typedef unsigned long long u64;
+typedef long long s64;
 
 #define SEC(name) __attribute__((section(name), used))
 #define INLINE static inline __attribute__((always_inline))
@@ -29,6 +30,7 @@ enum { LOOPBACK = 1 };
 enum { TO_THIS_HOST = 0 };
 enum { ETH_IPV4 = 0x0800, ETH_IPV6 = 0x86dd };
 enum { MESH = 0 };
+enum { LEFT = 0, LEFT_OUT = 1 };
 enum { IP_TCP = 6, IP_UDP = 17 };
 enum { IP6_HOP_BY_HOP = 0, IP6_ROUTING = 43, IP6_FRAGMENT = 44, IP6_DESTINATION = 60 };
 enum { FIN = 1, SYN = 2, RST = 4, ACK = 16 };
@@ -92,6 +94,8 @@ MAP(MAP_ARRAY, u32, u64, 2048) ports SEC(".maps");
 MAP(MAP_HASH, struct address, u32, 256) own SEC(".maps");
 // Whether a mesh's proxy brings the target's TCP clients, over the loopback device.
 MAP(MAP_ARRAY, u32, u32, 1) options SEC(".maps");
+// How many connections may still begin, and how many were left out because there were more.
+MAP(MAP_ARRAY, u32, s64, 2) admission SEC(".maps");
 // Connections whose SYN has passed, and those that are left out.
 MAP(MAP_LRU_HASH, struct flow, struct known, 8192) flows SEC(".maps");
 
@@ -155,28 +159,47 @@ INLINE int is_copied(const struct packet *packet)
 	return bits && (*bits >> (port % 64) & 1);
 }
 
-// TCP from its sequence number up to its flags.
+// TCP up to its flags.
 struct tcp {
+	u16 client_port;
+	u16 server_port;
 	u32 seq;
 	u32 ack;
 	u8 data_offset;
 	u8 flags;
 };
 
-// Whether a segment says something that is not known yet.
-INLINE int is_news(const struct packet *packet, const struct tcp *tcp)
+// Whether one more connection may begin.
+INLINE int is_admitted(void)
 {
-	struct known *known;
+	u32 key = LEFT;
+	s64 *count = map_lookup(&admission, &key);
+
+	if (!count)
+		return 1;
+	if (*count > 0) {
+		__sync_fetch_and_add(count, -1);
+		return 1;
+	}
+	key = LEFT_OUT;
+	count = map_lookup(&admission, &key);
+	if (count)
+		__sync_fetch_and_add(count, 1);
+	return 0;
+}
+
+// Whether a segment says something that is not known yet.
+INLINE int is_news(const struct packet *packet, const struct tcp *tcp, struct known *known)
+{
 	u32 begin = packet->start + (tcp->data_offset >> 4) * 4;
 	u32 len = packet->end > begin ? packet->end - begin : 0;
 	u32 end = NET32(tcp->seq) + len + ((tcp->flags & (FIN | RST)) != 0);
 
 	if ((tcp->flags & (SYN | ACK)) == SYN) {
-		struct known opening = {OPENING, end + 1};
+		struct known opening = {is_admitted() ? OPENING : IGNORED, end + 1};
 		map_update(&flows, &packet->flow, &opening, 0);
-		return 1;
+		return opening.state == OPENING;
 	}
-	known = map_lookup(&flows, &packet->flow);
 	if (known && known->state == IGNORED)
 		return 0;
 	if (!len && packet->end && !(tcp->flags & (FIN | RST))) {
@@ -193,23 +216,35 @@ INLINE int is_news(const struct packet *packet, const struct tcp *tcp)
 	return 1;
 }
 
-INLINE int is_wanted(const struct __sk_buff *skb, struct packet *packet)
+INLINE int is_wanted_tcp(const struct __sk_buff *skb, struct packet *packet)
 {
+	struct known *known;
 	struct tcp tcp;
 
+	if (load(skb, packet->start, &tcp, 14, FROM_NETWORK_HEADER))
+		return 0;
+	packet->flow.client_port = tcp.client_port;
+	packet->flow.server_port = tcp.server_port;
+	if (!is_copied(packet))
+		return 0;
+	known = map_lookup(&flows, &packet->flow);
+	// Whose connection is known already is one of the target's own addresses.
+	if (!known && !map_lookup(&own, &packet->flow.server))
+		return 0;
+	return is_news(packet, &tcp, known);
+}
+
+INLINE int is_wanted(const struct __sk_buff *skb, struct packet *packet)
+{
 	if (packet->odd)
 		return map_lookup(&own, &packet->flow.server) != 0;
-	if (packet->proto != IP_TCP && packet->proto != IP_UDP)
+	if (packet->proto == IP_TCP)
+		return is_wanted_tcp(skb, packet);
+	if (packet->proto != IP_UDP)
 		return 0;
 	if (load(skb, packet->start, &packet->flow.client_port, 4, FROM_NETWORK_HEADER))
 		return 0;
-	if (!is_copied(packet) || !map_lookup(&own, &packet->flow.server))
-		return 0;
-	if (packet->proto == IP_UDP)
-		return 1;
-	if (load(skb, packet->start + 4, &tcp, 10, FROM_NETWORK_HEADER))
-		return 0;
-	return is_news(packet, &tcp);
+	return is_copied(packet) && map_lookup(&own, &packet->flow.server) != 0;
 }
 
 INLINE int is_behind_mesh(void)

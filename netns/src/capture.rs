@@ -218,6 +218,24 @@ impl Capture {
         Ok(bytes)
     }
 
+    /// Lets so many TCP connections begin until the next call, and leaves further ones out whole,
+    /// before anything of them is copied; none is no limit. The older kind of filter has none.
+    pub fn admit(&mut self, connections: Option<u32>) -> Result<(), CaptureError> {
+        match &mut self.filter {
+            Chooser::Program(filter) => Ok(filter.admit(connections)?),
+            Chooser::Plain(_) => Ok(()),
+        }
+    }
+
+    /// Connections that were left out because there were more than [`Capture::admit`] lets begin,
+    /// since it was opened.
+    pub fn left_out(&mut self) -> Result<u64, CaptureError> {
+        match &mut self.filter {
+            Chooser::Program(filter) => Ok(filter.left_out()?),
+            Chooser::Plain(_) => Ok(0),
+        }
+    }
+
     /// Packets that were dropped because they were not read in time, since the last call.
     pub fn dropped(&mut self) -> io::Result<u64> {
         self.count_drops()?;

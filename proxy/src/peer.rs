@@ -60,7 +60,7 @@ impl Events for Peer {
             Frame::MirrorLoss { packets, connections } => say(&ProxyEvent::Warning {
                 message: format!(
                     "the mirror left out {connections} connections and {packets} packets: \
-                     this side was too slow for a whole copy"
+                     this side was too slow for a whole copy, or the target's machine too busy"
                 ),
             }),
             _ => return Err(TunnelError::Unexpected),

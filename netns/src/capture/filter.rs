@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use aya::maps::{Array, HashMap, MapError};
+use aya::maps::{Array, HashMap, MapData, MapError};
 
 use crate::{
     Proto, TargetNet,
@@ -21,6 +21,10 @@ const FOLLOWED: u32 = 3;
 
 /// The entry of `options` that says whether a mesh stands before the target.
 const MESH: u32 = 0;
+
+/// The entries of `admission`: connections that may still begin, and those that were left out.
+const LEFT: u32 = 0;
+const LEFT_OUT: u32 = 1;
 
 /// The loaded program. Sockets that it is attached to keep it.
 #[derive(Debug)]
@@ -43,7 +47,24 @@ impl Filter {
         let mut options: Array<_, u32> = open("options", object.map("options")?.try_into())?;
         open("options", options.set(MESH, u32::from(target.mesh), 0))?;
         let program = object.program("capture", SOCKET_FILTER)?;
-        Ok(Self { object, program })
+        let mut filter = Self { object, program };
+        filter.admit(None)?;
+        Ok(filter)
+    }
+
+    /// Lets so many connections begin until the next call; none is no limit.
+    pub(super) fn admit(&mut self, connections: Option<u32>) -> Result<(), BpfError> {
+        let left = connections.map_or(i64::MAX, i64::from);
+        open("admission", self.admission()?.set(LEFT, left, 0))
+    }
+
+    /// Connections that were left out since the program was loaded.
+    pub(super) fn left_out(&mut self) -> Result<u64, BpfError> {
+        Ok(open("admission", self.admission()?.get(&LEFT_OUT, 0))?.unsigned_abs())
+    }
+
+    fn admission(&mut self) -> Result<Array<&mut MapData, i64>, BpfError> {
+        open("admission", self.object.map("admission")?.try_into())
     }
 
     /// Has the program decide what a socket receives.

@@ -18,7 +18,7 @@ use nix::sys::{
 /// How often packets are looked for while they come. Where the target has no core to spare, each
 /// look delays what it does at that moment: so rarely that this is not among the worst hundredth
 /// of its answers.
-const SLOW: Duration = Duration::from_millis(4);
+const SLOW: Duration = Duration::from_millis(8);
 
 /// How often when they come in such a stream that the sockets' buffers are soon full.
 const FAST: Duration = Duration::from_millis(1);

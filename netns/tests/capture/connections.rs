@@ -14,7 +14,7 @@ use mirrord_netns::{
 use socket2::SockRef;
 
 use super::{
-    record::{End, Recorder, capture},
+    record::{Copied, End, Recorder, capture},
     support::{OTHER, TARGET, TARGET6, listen, readable, with_client},
 };
 
@@ -271,5 +271,27 @@ fn a_capture_sleeps_while_nothing_comes() {
         assert_eq!(flows.counts().opened, 1);
         let _again = client.connect(server);
         assert!(readable(&capture, Duration::from_secs(2)));
+    });
+}
+
+#[test]
+fn connections_beyond_those_that_may_begin_are_left_out_whole_and_counted() {
+    with_client(|client| {
+        let (listener, server) = listen(TARGET);
+        let recorder = Recorder::start(&[(Proto::Tcp, server.port())]);
+        let target = thread::spawn(move || {
+            listener.incoming().take(6).map(|stream| take(stream.unwrap()).len()).sum::<usize>()
+        });
+        recorder.change(|capture| capture.admit(Some(2)).unwrap());
+        (0..5).for_each(|_| send(client.connect(server), b"crowded"));
+        recorder.change(|capture| {
+            assert_eq!(capture.left_out().unwrap(), 3);
+            capture.admit(None).unwrap();
+        });
+        send(client.connect(server), b"at last");
+        assert_eq!(target.join().unwrap(), 6 * 7, "the target has all of them");
+        let last = |flow: &Copied| flow.bytes == b"at last" && flow.ends == [End::Fin];
+        let state = recorder.until("the last", |state| state.flows.values().any(last));
+        assert_eq!((state.flows.len(), state.counts.skipped), (3, 0));
     });
 }
