@@ -297,6 +297,30 @@ fn ends_are_told(scene: &Scene<'_>, server: &mirrord_tests::remote::Probe) -> Re
     Ok(())
 }
 
+#[test]
+fn a_connection_that_was_open_is_not_mirrored_and_the_next_one_is() -> Result<()> {
+    let Some(lab) = Lab::open("established connections, mirrored")? else {
+        return Ok(());
+    };
+    let scene = Scene::open(&lab)?;
+    scene.target.probe().must("serve tcp 0.0.0.0:7000 original")?;
+    scene.client().must(&format!("hold {} echo", scene.at(7000)))?;
+    let session = scene.mirrord().probe("app")?;
+    session.app().must("serve tcp 0.0.0.0:7000 local")?;
+    let ask = format!("ask {} whoami", scene.at(7000));
+    wait::until("a copy", || {
+        scene.client().must(&ask)?;
+        Ok(session.app().events("accept").first().cloned())
+    })?;
+    let old = scene.client().must("talk 20000")?["locals"][0].clone();
+    let new = scene.client().must(&ask)?["local"].clone();
+    session.app().event("accept", |accepted| accepted["peer"] == new)?;
+    let copied = session.app().events("accept");
+    assert!(copied.iter().all(|accepted| accepted["peer"] != old), "{old} in {copied:?}");
+    assert!(!session.stderr().contains("left out"), "skipped is not lost: {}", session.stderr());
+    Ok(())
+}
+
 /// A copy comes as soon as the app's port is subscribed; the client asks until then.
 fn until_mirrored(scene: &Scene<'_>, app: &mirrord_tests::remote::Probe) -> Result<()> {
     wait::until("a mirrored request", || {

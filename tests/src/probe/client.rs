@@ -26,6 +26,22 @@ impl Held {
         held.extend(streams);
     }
 
+    /// So many bytes there and back on each, which must echo.
+    fn talk(&self, count: u64) -> Reply {
+        let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let sent: Vec<u8> = (0..count).map(|index| (index % 251) as u8).collect();
+        let (mut back, mut locals) = (vec![0; sent.len()], Vec::new());
+        for mut stream in held.iter() {
+            stream.write_all(&sent)?;
+            stream.read_exact(&mut back)?;
+            if back != sent {
+                return Err(misuse("other bytes came back"));
+            }
+            locals.push(stream.local_addr()?);
+        }
+        Ok(json!({ "locals": locals }))
+    }
+
     fn release(&self) -> usize {
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         held.drain(..).count()
@@ -49,6 +65,7 @@ pub fn run(world: &World, command: &str, words: &[&str]) -> Reply {
             world.held.keep([open(address, &verb.join(" "))?]);
             Ok(Value::Null)
         }
+        ("talk", [count]) => world.held.talk(number(count)?),
         ("release", []) => Ok(json!({ "released": world.held.release() })),
         ("push", [address, millis]) => push(world, address, Duration::from_millis(number(millis)?)),
         _ => Err(misuse(format!("{command}: wrong arguments {words:?}"))),

@@ -73,7 +73,7 @@ fn dispatch(world: &World, words: &[&str]) -> Reply {
         "serve" => server::serve(world, rest),
         "close" => server::close(world, rest),
         "connect" | "connect-from" | "ask" | "half" | "fin-first" | "see-reset" | "send-reset"
-        | "hold" | "release" | "push" => client::run(world, command, rest),
+        | "hold" | "talk" | "release" | "push" => client::run(world, command, rest),
         "upload" | "download" | "drain" | "pour" | "many" | "burst" | "latency" | "rate"
         | "idle" => load::run(world, command, rest),
         "udp" | "udp-connected" | "udp-latency" => udp::run(command, rest),
