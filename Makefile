@@ -5,6 +5,7 @@
 # test-compose  services of compose projects, the example among them
 # test-cluster  everything that takes a Kubernetes cluster, on the one of KUBECONFIG
 # bench         figures against a direct connection and against two bare relays
+# soak          two sessions under load for MINUTES, 60 by default, and whether anything grows
 # fuzz          each decoder with RUNS inputs that are made up, 10,000,000 by default
 # demo          the product in a minute, narrated
 # clean         what was built
@@ -17,7 +18,7 @@ export RUST_BACKTRACE ?= 0
 target := $(or $(CARGO_TARGET_DIR),target)
 out := $(target)/x86_64-unknown-linux-gnu/dist
 
-.PHONY: setup build build-tests check test test-compose test-cluster bench bench-cluster fuzz demo clean
+.PHONY: setup build build-tests check test test-compose test-cluster bench bench-cluster soak fuzz demo clean
 
 setup:
 	tests/setup
@@ -73,6 +74,11 @@ bench-cluster: build build-tests
 	tests/images probe
 	tests/cluster-images probe
 	$(out)/bench cluster
+
+soak: build build-tests
+	tests/engine
+	tests/images probe
+	$(out)/bench soak $(or $(MINUTES),60)
 
 fuzz:
 	tests/fuzz/run $(or $(RUNS),10000000)

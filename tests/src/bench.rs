@@ -1,5 +1,5 @@
 //! `bench [cluster|layer|mirrored] [ROUNDS]`: every figure in one run, ratios against what no such
-//! design can beat.
+//! design can beat. `bench soak MINUTES` is what it says.
 //!
 //! ```text
 //!  direct   client ───────────────────────────────────────────► server
@@ -17,6 +17,7 @@ mod cluster;
 mod layer;
 mod mirrored;
 mod rows;
+mod soak;
 mod stage;
 mod table;
 
@@ -33,7 +34,7 @@ use table::Table;
 pub fn main() -> Result<()> {
     let mut words: Vec<String> = std::env::args().skip(1).collect();
     let which = match words.first().map(String::as_str) {
-        Some("cluster" | "layer" | "mirrored") => words.remove(0),
+        Some("cluster" | "layer" | "mirrored" | "soak") => words.remove(0),
         _ => String::new(),
     };
     let rounds = match words.first() {
@@ -43,6 +44,7 @@ pub fn main() -> Result<()> {
     match which.as_str() {
         "cluster" => cluster::measure(rounds),
         "layer" => beside_a_container(&LAYER, rounds),
+        "soak" => soak::run(rounds as u64),
         "mirrored" => beside_a_container(&[mirrored::measure], rounds),
         _ => beside_a_container(&[&LAYER[..], &REST].concat(), rounds),
     }
