@@ -1,5 +1,6 @@
 //! Where tunnels come from: the agent's socket, or pipes that other processes bring.
 
+use std::collections::VecDeque;
 use std::fs;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use mirrord_tunnel::handover::{self, Handover};
 use mirrord_tunnel::{HandedPipe, HandshakeError, Pipe, Socket, UnixPipe, listen, or_pause};
 use tokio::io::AsyncReadExt;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
@@ -22,8 +23,8 @@ use crate::report::say;
 const GRACE: Duration = Duration::from_secs(30);
 /// How often the agent's socket is tried.
 const RETRY: Duration = Duration::from_millis(5);
-/// So many pipes may be on their way to become tunnels; the next one is turned away.
-const WAITING_ROOM: usize = 64;
+/// So many pipes may be on their way to become tunnels; for the next one, the oldest has to go.
+const WAITING_ROOM: usize = 256;
 
 /// A pipe that has become a tunnel, or has not.
 pub(crate) struct Arrival {
@@ -97,6 +98,7 @@ pub(crate) struct Receiver {
     listener: UnixListener,
     token: Token,
     arriving: JoinSet<Option<Arrival>>,
+    room: VecDeque<AbortHandle>,
 }
 
 impl Receiver {
@@ -105,7 +107,7 @@ impl Receiver {
         fs::create_dir_all(folder).with_context(|| format!("making {folder}"))?;
         let path = format!("{folder}/{HANDOVER_SOCKET}");
         let listener = listen(&path).with_context(|| format!("listening on {path}"))?;
-        Ok(Self { listener, token, arriving: JoinSet::new() })
+        Ok(Self { listener, token, arriving: JoinSet::new(), room: VecDeque::new() })
     }
 
     /// Waits for the next pipe that has become a tunnel, or has not.
@@ -120,13 +122,22 @@ impl Receiver {
                 accepted = self.listener.accept() => {
                     let accepted = or_pause(accepted, "taking a pipe over").await;
                     let Some((bringer, _)) = accepted else { continue };
-                    if self.arriving.len() >= WAITING_ROOM {
-                        warn!("too many pipes at once: one is turned away");
-                        continue;
-                    }
-                    self.arriving.spawn_local(arrive(bringer, self.token.clone()));
+                    self.make_room();
+                    let arriving = arrive(bringer, self.token.clone());
+                    self.room.push_back(self.arriving.spawn_local(arriving));
                 }
             }
+        }
+    }
+
+    /// Who says nothing keeps nobody out.
+    fn make_room(&mut self) {
+        self.room.retain(|pipe| !pipe.is_finished());
+        if self.room.len() >= WAITING_ROOM
+            && let Some(oldest) = self.room.pop_front()
+        {
+            warn!("too many pipes at once: the oldest is turned away");
+            oldest.abort();
         }
     }
 }

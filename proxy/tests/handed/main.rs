@@ -12,7 +12,7 @@ use std::future::Future;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use mirrord_netns::privileges::{Capability, has};
@@ -272,6 +272,21 @@ fn what_is_no_handover_is_closed_and_others_are_served() {
         let _agent = Agent::start(&sidecar, 0, beside("a", "10.244.1.5")).await;
         assert_eq!(sidecar.hears().await, "connected");
         assert_eq!(sidecar.hears().await, "ready a");
+    });
+}
+
+#[test]
+fn who_hands_nothing_over_keeps_nobody_out() {
+    as_root(async {
+        let mut sidecar = Sidecar::start(1).await;
+        let socket = format!("/proc/{}/root/run/mirrord/handover.sock", sidecar.pid);
+        let silent: Vec<_> = (0..600).map(|_| UnixStream::connect(&socket).unwrap()).collect();
+        let begun = Instant::now();
+        let _agent = Agent::start(&sidecar, 0, beside("a", "10.244.1.5")).await;
+        assert_eq!(sidecar.hears().await, "connected");
+        assert_eq!(sidecar.hears().await, "ready a");
+        assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+        drop(silent);
     });
 }
 
