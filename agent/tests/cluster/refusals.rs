@@ -1,5 +1,12 @@
 //! What the agent does not do, and how it says so.
 
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
 use mirrord_protocol::control::Protocol;
 use mirrord_protocol::frame::{Delivery, Port};
 
@@ -29,11 +36,64 @@ fn peers_that_say_nothing_keep_nobody_out() {
         let (container, agent) = (target("crowded", 1), Agent::start(60));
         let (place, id) = (agent.address, container.id.to_string());
         on_this_thread(async move {
-            let silent: Vec<_> =
-                (0..64).map(|_| std::net::TcpStream::connect(place).unwrap()).collect();
+            let silent: Vec<_> = (0..64).map(|_| TcpStream::connect(place).unwrap()).collect();
             let peer = Peer::connect(place, Some(&id)).await.unwrap();
             assert_eq!(peer.describe().await.hostname, "crowded");
             drop(silent);
+        });
+    });
+}
+
+#[test]
+fn peers_that_say_a_byte_now_and_then_keep_nobody_out() {
+    in_pod(|| {
+        let (container, agent) = (target("dripping", 1), Agent::start(60));
+        let (place, id) = (agent.address, container.id.to_string());
+        let over = Arc::new(AtomicBool::new(false));
+        let drips = {
+            let over = over.clone();
+            let mut drips: Vec<_> = (0..64).map(|_| TcpStream::connect(place).unwrap()).collect();
+            thread::spawn(move || {
+                for byte in b"GET /tunnel HTTP/1.1\r\nA: ".iter().chain([b'a'].iter().cycle()) {
+                    for drip in &mut drips {
+                        // Who was turned away comes again.
+                        if drip.write_all(&[*byte]).is_err() {
+                            *drip = TcpStream::connect(place).unwrap();
+                        }
+                    }
+                    if over.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    thread::sleep(Duration::from_millis(20));
+                }
+            })
+        };
+        on_this_thread(async move {
+            for _ in 0..10 {
+                let peer = Peer::connect(place, Some(&id)).await.unwrap();
+                assert_eq!(peer.describe().await.hostname, "dripping");
+                peer.end().await;
+            }
+        });
+        over.store(true, Ordering::Relaxed);
+        drips.join().unwrap();
+    });
+}
+
+#[test]
+fn garbage_at_the_door_harms_nobody() {
+    in_pod(|| {
+        let (container, agent) = (target("calm", 1), Agent::start(60));
+        let (place, id) = (agent.address, container.id.to_string());
+        for said in [&[0xff; 100_000][..], b"\r\n\r\n", &[0; 70_000], b"GET / HTTP/1.1\r\n\r\n"] {
+            let mut rogue = TcpStream::connect(place).unwrap();
+            let _ = rogue.write_all(said);
+            let _ = rogue.shutdown(Shutdown::Write);
+            let _ = rogue.read_to_end(&mut Vec::new());
+        }
+        on_this_thread(async move {
+            let peer = Peer::connect(place, Some(&id)).await.unwrap();
+            assert_eq!(peer.describe().await.hostname, "calm");
         });
     });
 }
