@@ -102,15 +102,15 @@ impl Beside {
     }
 
     async fn welcome(&mut self, mut socket: Socket<Pipe>, greeting: Greeting) {
-        let known = self.standing.as_mut().filter(|now| now.session.tunnel.id() == greeting.tunnel);
+        let known = self.standing.as_mut().filter(|now| now.session.tunnel.goes_on(&greeting));
         match (known, greeting.received) {
-            (Some(standing), Some(received)) => {
+            (Some(standing), Some(_)) => {
                 standing.cut = None;
                 // What it still reads would not be counted.
                 self.driver.shutdown().await;
                 let session = standing.session.clone();
                 info!("tunnel resumed");
-                self.driver.spawn_local(async move { session.resume(socket, received).await });
+                self.driver.spawn_local(async move { session.resume(socket, greeting).await });
             }
             (_, Some(_)) => {
                 self.greetings.spawn_local(async move {

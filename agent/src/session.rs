@@ -46,9 +46,9 @@ impl Session {
         self.tunnel.drive(socket, self).await
     }
 
-    /// Goes on over another pipe, whose other end has `received` frames.
-    pub(crate) async fn resume(&self, mut socket: Socket<Pipe>, received: u64) -> TunnelError {
-        if let Err(error) = self.tunnel.answer(&mut socket, received).await {
+    /// Goes on over another pipe.
+    pub(crate) async fn resume(&self, mut socket: Socket<Pipe>, greeting: Greeting) -> TunnelError {
+        if let Err(error) = self.tunnel.answer(&mut socket, &greeting).await {
             return error;
         }
         self.take_back();

@@ -70,6 +70,11 @@ impl Link {
         self.choose_first();
     }
 
+    /// Whether a tunnel to a target was ever said to stand.
+    pub(crate) fn knows(&self, target: TargetIndex) -> bool {
+        self.tunnels.borrow().contains_key(&target)
+    }
+
     /// A tunnel has lost its pipe, or has another.
     pub(crate) fn set_live(&self, target: TargetIndex, live: bool) {
         if let Some(route) = self.tunnels.borrow_mut().get_mut(&target) {
@@ -106,8 +111,8 @@ impl Link {
             let tunnels = self.tunnels.borrow();
             tunnels.values().filter(|route| route.live).map(|route| route.tunnel.clone()).collect()
         };
+        live.iter().for_each(Tunnel::finish);
         for tunnel in live {
-            tunnel.finish();
             tunnel.over().await;
         }
     }

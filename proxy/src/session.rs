@@ -181,12 +181,16 @@ impl Session {
         match what {
             What::Resumed => {
                 current.cut = None;
+                if self.place.is_some() && !self.link.knows(target) && self.targets.is_known(target)
+                {
+                    self.link.up(target, &current.tunnel);
+                }
                 self.link.set_live(target, true);
                 self.targets.back(target);
                 self.missed.remove(&target);
                 info!(target_index = target, "tunnel resumed");
                 say(&ProxyEvent::Reconnected { target, kept: true });
-                Ok(())
+                self.begin_if_all_are_there().await
             }
             What::Described(description) => {
                 let tunnel = current.tunnel.clone();
@@ -217,6 +221,10 @@ impl Session {
         if missed || self.place.is_some() {
             say(&ProxyEvent::Reconnected { target, kept: !missed });
         }
+        self.begin_if_all_are_there().await
+    }
+
+    async fn begin_if_all_are_there(&mut self) -> anyhow::Result<()> {
         match self.awaited().unwrap_or(1) {
             _ if self.place.is_some() => {}
             0 => {

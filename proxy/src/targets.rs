@@ -40,6 +40,11 @@ impl Targets {
         }
     }
 
+    /// Whether it is known who a target is.
+    pub(crate) fn is_known(&self, target: TargetIndex) -> bool {
+        self.0.contains_key(&target)
+    }
+
     /// Whether a target is there.
     pub(crate) fn is_there(&self, target: TargetIndex) -> bool {
         self.0.get(&target).is_some_and(|known| known.lost.is_none())

@@ -11,6 +11,7 @@ use mirrord_tests::wait;
 
 const ENDS: &str = include_str!("../apps/close/ends.py");
 const VANISH: &str = include_str!("../apps/close/vanish.py");
+const URGENT: &str = include_str!("../apps/close/urgent.py");
 const IDLE: &str = include_str!("../apps/close/idle.py");
 
 /// Seconds.
@@ -190,4 +191,21 @@ fn a_connection_that_nobody_uses_for_most_of_a_minute_is_there_as_before() -> Re
         let both = app.stdout().contains(&answered) && far.logs()?.contains(&answered);
         Ok(both.then_some(()))
     })
+}
+
+/// What is sent as urgent comes to whoever asks for it apart as it comes to who does not.
+#[test]
+fn urgent_bytes_come_in_their_place_among_the_others() -> Result<()> {
+    let Some(lab) = Lab::open("urgent bytes")? else {
+        return Ok(());
+    };
+    let stage = Stage::open(&lab)?;
+    let _server = stage.serve_far(URGENT)?;
+    let words = python(URGENT, &["call", "far"]);
+    let direct = stage.target.exec(&words)?;
+    ensure!(direct.contains("here apart abcd, urgent x"), "{direct}");
+    let ours = stage.mirrord("--no-incoming").finish(DEBIAN, &words)?;
+    let inline = direct.replace("abcd, urgent x", "abxcd, urgent Invalid argument");
+    assert_eq!(inline.trim(), ours.stdout.trim(), "{}", ours.stderr);
+    Ok(())
 }

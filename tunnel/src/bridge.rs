@@ -2,22 +2,28 @@
 //! bytes from one to the other (splice(2)), and none of them is copied.
 
 use std::cell::RefCell;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::pin::pin;
 use std::task::{Context, Poll, ready};
 
+use bytes::{Buf, Bytes};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, Shutdown, recv, shutdown};
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
-use tokio::io::{AsyncWrite, Interest};
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 use crate::awake;
 use crate::relay::{Near, Outcome, not_connected};
 
 /// What moves at once, at most.
-const CHUNK: usize = 1 << 20;
-/// A read of fewer bytes than the pipe has slots has taken all that there was.
-const SURELY_ALL: usize = 16;
+const CHUNK: usize = 256 << 10;
+/// What is copied at once, where splice(2) does not move it.
+const COPIED: usize = 4 << 10;
+/// A move of fewer bytes has most likely taken all that there was, or stopped before an urgent one.
+const LIKELY_ALL: usize = 16;
 /// After so many chunks others have their turn.
 const TURN: usize = 4;
 /// So many pipes are kept for the next bytes.
@@ -39,7 +45,7 @@ impl Between {
             return Ok(spare);
         }
         let (from, to) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
-        // Whoever has enlarged too many already keeps the 64 KiB that it has.
+        // Whoever has enlarged too many already gets smaller ones (pipe(7), pipe-user-pages-soft).
         let _ = fcntl_setpipe_size(&to, CHUNK);
         Ok(Self { from, to })
     }
@@ -59,23 +65,36 @@ impl Between {
 struct Half {
     /// Bytes under way.
     between: Option<(Between, usize)>,
-    ended: bool,
+    /// Bytes behind them that were copied.
+    copied: Bytes,
+    /// What comes after them.
+    end: Option<io::Result<()>>,
     shut: bool,
 }
 
 impl Half {
+    /// `reset` says that one of the sockets is; what it has sent before is carried on as far as the
+    /// other one takes it at once.
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
         from: &TcpStream,
-        to: &mut TcpStream,
+        to: &TcpStream,
+        reset: bool,
     ) -> Poll<io::Result<()>> {
         for _ in 0..TURN {
-            ready!(self.poll_write(cx, to))?;
-            if self.ended {
-                return self.poll_shut(cx, to);
+            match self.poll_write(cx, to)? {
+                Poll::Pending if reset => {
+                    return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+                }
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(()) => {}
             }
-            ready!(self.poll_read(cx, from))?;
+            match self.end.take() {
+                Some(Ok(())) => return Poll::Ready(self.shut(to)),
+                Some(Err(error)) => return Poll::Ready(Err(error)),
+                None => ready!(self.poll_read(cx, from))?,
+            }
         }
         cx.waker().wake_by_ref();
         Poll::Pending
@@ -84,37 +103,37 @@ impl Half {
     fn poll_read(&mut self, cx: &mut Context<'_>, from: &TcpStream) -> Poll<io::Result<()>> {
         loop {
             ready!(from.poll_read_ready(cx))?;
-            let between = Between::take()?;
-            let mut moved = None;
+            // Without one, all is copied.
+            let between = Between::take().ok();
+            let mut moved = 0;
             let read = from.try_io(Interest::READABLE, || {
-                let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
-                let len = splice(from, None, &between.to, None, CHUNK, flags)?;
-                moved = Some(len);
-                // The next event says when there is more.
-                if (1..SURELY_ALL).contains(&len) {
-                    return Err(io::ErrorKind::WouldBlock.into());
+                moved = between.as_ref().map_or(Ok(0), |between| move_to(from, between))?;
+                if moved >= LIKELY_ALL {
+                    return Ok(None);
                 }
-                Ok(())
+                self.copied = read_some(from)?;
+                Ok(self.copied.is_empty().then_some(()))
             });
-            match (moved, read) {
-                (Some(0), _) => {
-                    self.ended = true;
-                    between.give_back();
-                    return Poll::Ready(Ok(()));
-                }
-                (Some(len), _) => {
-                    awake::passed(len);
-                    self.between = Some((between, len));
-                    return Poll::Ready(Ok(()));
-                }
-                (None, Err(error)) if error.kind() == io::ErrorKind::WouldBlock => {
-                    between.give_back();
-                }
-                (None, result) => {
-                    between.give_back();
-                    return Poll::Ready(result);
-                }
+            match (moved, between) {
+                (0, Some(between)) => between.give_back(),
+                (len, Some(between)) => self.between = Some((between, len)),
+                (_, None) => {}
             }
+            let len = moved + self.copied.len();
+            if len > 0 {
+                awake::passed(len);
+            }
+            match read {
+                Ok(ended) => self.end = ended.map(Ok),
+                // The next event says when there is more.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if len == 0 {
+                        continue;
+                    }
+                }
+                Err(error) => self.end = Some(Err(error)),
+            }
+            return Poll::Ready(Ok(()));
         }
     }
 
@@ -136,40 +155,72 @@ impl Half {
                 between.give_back();
             }
         }
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shut(&mut self, cx: &mut Context<'_>, to: &mut TcpStream) -> Poll<io::Result<()>> {
-        if !self.shut {
-            ready!(std::pin::Pin::new(&mut *to).poll_shutdown(cx)).or_else(not_connected)?;
-            to.close_as_end();
-            self.shut = true;
+        while !self.copied.is_empty() {
+            ready!(to.poll_write_ready(cx))?;
+            match to.try_write(&self.copied) {
+                Ok(len) => self.copied.advance(len),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
         }
         Poll::Ready(Ok(()))
     }
+
+    fn shut(&mut self, to: &TcpStream) -> io::Result<()> {
+        self.end = Some(Ok(()));
+        if !self.shut {
+            shutdown(to, Shutdown::Write).map_err(io::Error::from).or_else(not_connected)?;
+            to.close_as_end();
+            self.shut = true;
+        }
+        Ok(())
+    }
+}
+
+/// Moves what there is into an empty pipe; 0 at the end, and where splice(2) stops: before a byte that
+/// was sent as urgent.
+fn move_to(from: &TcpStream, between: &Between) -> io::Result<usize> {
+    let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
+    match splice(from, None, &between.to, None, CHUNK, flags) {
+        Err(Errno::AGAIN) => Ok(0),
+        moved => Ok(moved?),
+    }
+}
+
+/// Copies the next bytes, an urgent one among them; none at the end.
+fn read_some(from: &TcpStream) -> io::Result<Bytes> {
+    let mut buffer = [0; COPIED];
+    let (len, _) = recv(from, &mut buffer, RecvFlags::DONTWAIT)?;
+    Ok(Bytes::copy_from_slice(&buffer[..len]))
 }
 
 /// Carries bytes between `near` and `far` until both directions have ended, or one of them is
 /// reset, which the other then is as well; `sent` is called when all that `near` sent, to its end,
 /// has been handed to `far`.
-pub(crate) async fn bridge(
-    mut near: TcpStream,
-    mut far: TcpStream,
-    sent: impl FnOnce(),
-) -> Outcome {
+pub(crate) async fn bridge(near: TcpStream, far: TcpStream, sent: impl FnOnce()) -> Outcome {
     for socket in [&near, &far] {
         socket.hurry();
         socket.close_as_reset();
     }
     let (mut up, mut down, mut sent) = (Half::default(), Half::default(), Some(sent));
+    // Heard of here also where nobody reads, since the other side is full.
+    let mut resets = [pin!(near.ready(Interest::ERROR)), pin!(far.ready(Interest::ERROR))];
+    let mut reset = [false; 2];
     poll_fn(|cx| {
-        let upwards = up.poll(cx, &near, &mut far);
-        let downwards = down.poll(cx, &far, &mut near);
+        for (reset, heard) in reset.iter_mut().zip(&mut resets) {
+            *reset = *reset || heard.as_mut().poll(cx).is_ready();
+        }
+        let upwards = up.poll(cx, &near, &far, reset[0]);
         if upwards.is_ready()
             && let Some(sent) = sent.take()
         {
             sent();
         }
+        // Where one direction has failed, the other would take what is left of it for an end.
+        let downwards = match upwards {
+            Poll::Ready(Err(_)) => Poll::Pending,
+            _ => down.poll(cx, &far, &near, reset[1]),
+        };
         match (upwards, downwards) {
             (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => {
                 near.close_as_reset();

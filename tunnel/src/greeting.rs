@@ -94,15 +94,27 @@ impl Tunnel {
         }
     }
 
+    /// The agent's side: whether this tunnel can go on over the pipe that the proxy greets by. One
+    /// beside whose frames sockets go can't where none is taken.
+    pub fn goes_on(&self, greeting: &Greeting) -> bool {
+        let known = greeting.tunnel == self.id() && greeting.received.is_some();
+        known && (greeting.descriptors || !self.has_descriptors())
+    }
+
     /// The agent's side: goes on with this tunnel, for which the proxy asks.
     ///
     /// # Errors
     /// The pipe broke, or the proxy claims to have what it can't.
-    pub async fn answer<P>(&self, socket: &mut Socket<P>, received: u64) -> Result<(), TunnelError>
+    pub async fn answer<P>(
+        &self,
+        socket: &mut Socket<P>,
+        greeting: &Greeting,
+    ) -> Result<(), TunnelError>
     where
         P: Carrier,
     {
-        self.rewind(received)?;
+        self.set_hands(greeting.descriptors);
+        self.rewind(greeting.received.unwrap_or_default())?;
         say(socket, &hello(self.id(), Some(self.received()))).await
     }
 }

@@ -38,6 +38,11 @@ impl Kept {
         self.bytes
     }
 
+    /// Whether a descriptor goes beside one of them.
+    pub(crate) fn has_descriptors(&self) -> bool {
+        self.frames.iter().any(|frame| frame.descriptor.is_some())
+    }
+
     /// Whether there is something to write again.
     pub(crate) fn has_next(&self) -> bool {
         self.written < self.frames.len()

@@ -15,6 +15,8 @@ use crate::state::Violation;
 const HIGH_WATER: usize = 512 << 10;
 /// The same for bytes that have left and may have to leave again.
 const MAX_KEPT: usize = 8 << 20;
+/// So many frames of the pipe may wait.
+const MAX_PASSING: usize = 16;
 
 /// Frames in the order in which they leave: those of the pipe first, then what the last pipe may
 /// have lost, then urgent ones.
@@ -76,6 +78,10 @@ impl Outbox {
     /// Queues a frame of the present pipe, which is lost with it.
     pub(crate) fn push_passing(&self, frame: Bytes) {
         let mut inner = self.inner.borrow_mut();
+        // Of a peer that asks and does not read, what is old is of no use.
+        if inner.passing.len() >= MAX_PASSING {
+            inner.passing.pop_front();
+        }
         inner.passing.push_back(frame);
         inner.wake_writer();
     }
@@ -174,6 +180,13 @@ impl Outbox {
         let mut inner = self.inner.borrow_mut();
         inner.closing = true;
         inner.wake_writer();
+    }
+
+    /// Whether something waits, or may have to leave again, beside which a descriptor goes.
+    pub(crate) fn has_descriptors(&self) -> bool {
+        let inner = self.inner.borrow();
+        let waits = inner.frames.iter().any(|frame| frame.descriptor.is_some());
+        waits || inner.kept.has_descriptors()
     }
 
     /// Whether nothing is to leave any more but what waits.

@@ -30,6 +30,9 @@ pub trait Carrier: AsyncRead + AsyncWrite + Unpin {
 
 impl Carrier for TcpStream {}
 
+/// Both ends in one process, for tests.
+impl Carrier for tokio::io::DuplexStream {}
+
 /// All that a tunnel can go over.
 #[derive(Debug)]
 pub enum Pipe {

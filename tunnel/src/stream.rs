@@ -10,7 +10,7 @@ use mirrord_protocol::frame::{Errno, Frame, MAX_DATA, StreamId};
 use tokio::net::TcpStream;
 
 use crate::outbox::Ticket;
-use crate::relay::Answers;
+use crate::relay::{Answers, Near};
 use crate::state::{Broken, State};
 use crate::tunnel::Tunnel;
 
@@ -76,7 +76,7 @@ impl Stream {
     pub async fn broken(&self) {
         poll_fn(|cx| {
             let mut state = self.state.borrow_mut();
-            if state.broken.is_some() {
+            if state.broken.is_some() || state.orphaned {
                 return Poll::Ready(());
             }
             park(&mut state, cx)
@@ -99,6 +99,7 @@ impl Stream {
             self.relay(socket, Answers::Sent).await;
             return;
         }
+        socket.close_as_reset();
         match socket.into_std() {
             Ok(socket) => {
                 self.state.borrow_mut().opened = true;
@@ -162,7 +163,7 @@ impl Stream {
         ticket: &mut Ticket,
     ) -> Poll<Result<usize, OpenError>> {
         let mut state = self.state.borrow_mut();
-        if state.broken.is_some() {
+        if state.broken.is_some() || state.orphaned {
             return Poll::Ready(Err(OpenError::Reset));
         }
         ready!(self.tunnel.0.outbox.poll_room(cx, ticket));

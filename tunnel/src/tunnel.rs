@@ -17,7 +17,7 @@ use crate::arena::Arena;
 use crate::descriptors::Descriptors;
 use crate::greeting::Greeting;
 use crate::outbox::Outbox;
-use crate::relay::{Answers, Outcome};
+use crate::relay::{Answers, Near, Outcome};
 use crate::state::{Broken, State, Violation};
 use crate::stream::Stream;
 
@@ -171,6 +171,15 @@ impl Tunnel {
         self.0.begun.replace(true)
     }
 
+    /// Whether the other end takes sockets beside frames of the present pipe.
+    pub(crate) fn set_hands(&self, takes: bool) {
+        self.0.hands.set(takes);
+    }
+
+    pub(crate) fn has_descriptors(&self) -> bool {
+        self.0.outbox.has_descriptors()
+    }
+
     /// Another pipe goes on from here: the other end has so many frames.
     pub(crate) fn rewind(&self, received: u64) -> Result<(), Violation> {
         self.0.acknowledged.set(self.received());
@@ -238,6 +247,7 @@ impl Tunnel {
     pub fn end(&self) {
         self.0.ended.set(true);
         self.0.outbox.close();
+        self.0.beside.take();
         let streams = std::mem::take(&mut *self.0.streams.borrow_mut());
         for state in streams.into_values() {
             state.borrow_mut().orphan();
@@ -265,6 +275,7 @@ impl Tunnel {
         socket: TcpStream,
     ) -> Option<impl Future<Output = Outcome> + use<>> {
         if self.hands() {
+            socket.close_as_reset();
             // What can't be taken out of our reactor is out of descriptors, and closed.
             if let Ok(socket) = socket.into_std() {
                 self.0.outbox.push_with(Frame::Brought(open).encode(), socket.into());

@@ -66,7 +66,7 @@ async fn let_in() -> (Socket<UnixPipe>, JoinHandle<TunnelError>) {
     });
     let pipe = UnixPipe::from_tokio(near).unwrap();
     let mut peer = connect(pipe, &token(), None).await.unwrap();
-    say(&mut peer, &Frame::Hello(TunnelId(7), None)).await;
+    say(&mut peer, &Frame::Hello { tunnel: TunnelId(7), received: None, descriptors: false }).await;
     (peer, agent)
 }
 

@@ -103,8 +103,8 @@ impl Keeper {
         }
         let known = self.tunnel.borrow().clone().filter(|known| known.id() == greeting.tunnel);
         let tunnel = match (known, greeting.received) {
-            (Some(tunnel), Some(received)) => {
-                tunnel.answer(&mut socket, received).await?;
+            (Some(tunnel), Some(_)) => {
+                tunnel.answer(&mut socket, &greeting).await?;
                 tunnel
             }
             _ => Tunnel::of(&greeting),
@@ -330,7 +330,8 @@ fn frames_that_nobody_sent_can_not_be_acknowledged() {
                 let greeting = Greeting::hear(&mut socket).await.unwrap();
                 let tunnel = Tunnel::of(&greeting);
                 if first_words {
-                    return tunnel.answer(&mut socket, 1).await.unwrap_err();
+                    let claim = Greeting { received: Some(1), ..greeting };
+                    return tunnel.answer(&mut socket, &claim).await.unwrap_err();
                 }
                 tunnel.send(&Frame::Received(9));
                 tunnel.drive(socket, &Silent).await

@@ -84,7 +84,8 @@ impl Agent {
         let mut socket = accept(pipe, &token(), |_| Ok(())).await.unwrap().0;
         let greeting = Greeting::hear(&mut socket).await.unwrap();
         assert_eq!(greeting.tunnel, self.tunnel.id());
-        self.tunnel.answer(&mut socket, greeting.received.unwrap()).await.unwrap();
+        assert!(self.tunnel.goes_on(&greeting));
+        self.tunnel.answer(&mut socket, &greeting).await.unwrap();
         let (driven, acting) = (self.tunnel.clone(), self.doing.clone());
         self.driving = spawn_local(async move { driven.drive(socket, &*acting).await });
         self.bringer = bringer;

@@ -80,6 +80,17 @@ def writes_until_refused(end):
     return ["never refused"]
 
 
+def fill(end):
+    """Writes until nothing is taken for a while."""
+    end.setblocking(False)
+    while select.select([], [end], [], 0.5)[1]:
+        try:
+            end.send(b"x" * 65536)
+        except BlockingIOError:
+            time.sleep(0.01)
+    end.setblocking(True)
+
+
 def ends_first(end):
     end.sendall(b"x" * MANY)
     end.shutdown(socket.SHUT_WR)
@@ -136,6 +147,25 @@ def resets_after_the_end(end):
     return [rest(end), reset(end)]
 
 
+def writes_into_a_full_network(end):
+    fill(end)
+    return [outcome(end.sendall, b"x" * 10_000_000), outcome(end.send, b"x"), outcome(end.recv, 1)]
+
+
+def resets_a_full_network(end):
+    fill(end)
+    return [reset(end)]
+
+
+def reads_nothing(end):
+    return [until_broken(end)]
+
+
+def resets_a_writer(end):
+    time.sleep(2)
+    return [reset(end)]
+
+
 def describes(end):
     """The options of the end as they are set, and its two addresses."""
     for level, option, value in OPTIONS.values():
@@ -159,6 +189,8 @@ PAIRS = {
     "resets": (resets, broken),
     "speaks and resets": (speaks_and_resets, broken),
     "ends and is reset": (ends_and_is_reset, resets_after_the_end),
+    "fills and resets": (resets_a_full_network, reads_nothing),
+    "writes and is reset": (writes_into_a_full_network, resets_a_writer),
 }
 SCENES = {
     **{f"caller {name}": pair for name, pair in PAIRS.items()},

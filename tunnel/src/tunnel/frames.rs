@@ -46,7 +46,9 @@ impl Tunnel {
     fn handed(&self) -> Result<TcpStream, Violation> {
         let descriptor = self.0.beside.borrow().as_ref().and_then(|beside| beside.take());
         let socket = descriptor.ok_or(Violation::Descriptor)?;
-        let socket = TcpStream::from_std(socket.into()).map_err(|_| Violation::Descriptor)?;
+        let socket = std::net::TcpStream::from(socket);
+        socket.set_nonblocking(true).map_err(|_| Violation::Descriptor)?;
+        let socket = TcpStream::from_std(socket).map_err(|_| Violation::Descriptor)?;
         // Until somebody carries it, whoever drops it breaks it off.
         socket.close_as_reset();
         Ok(socket)
