@@ -154,7 +154,22 @@ fn kill_early(scene: &Scene<'_>, victim: Victim, dice: &mut Dice) -> Result<()> 
         scene.mirrord().with(["--steal"]).docker(["-i"]).start("app", PROBE, &["shell"])?;
     std::thread::sleep(Duration::from_millis(dice.below(900)));
     strike(scene, victim, &session).with_context(|| session.stderr())?;
+    session.end()?;
+    if matches!(victim, Victim::Everything) {
+        remove_unstarted(scene.lab)?;
+    }
     nothing_left(scene, &mut session, &before).with_context(|| session.stderr())
+}
+
+/// What was created and never started has nobody left to remove it: that is for the next run, or
+/// `mirrord doctor`, once it is old enough to belong to nobody.
+fn remove_unstarted(lab: &Lab) -> Result<()> {
+    std::thread::sleep(SERVES);
+    let filters = ["--filter", "status=created", "--filter", "label=mirrord.role"];
+    for id in lab.docker.run(&[&["ps", "-aq"], &filters[..]].concat())?.lines() {
+        lab.docker.run(&["rm", "-f", "-v", id])?;
+    }
+    Ok(())
 }
 
 #[test]

@@ -127,7 +127,9 @@ where
     let deadline = Instant::now() + RETURN;
     loop {
         match act().await {
-            Err(EngineError::Unreachable { .. }) if Instant::now() < deadline => {
+            Err(EngineError::Unreachable { .. } | EngineError::Other { .. })
+                if Instant::now() < deadline =>
+            {
                 sleep(RETRY).await;
             }
             result => return result,
