@@ -64,6 +64,8 @@ pub enum Frame {
     /// What [`Frame::Open`] says, of a connection whose socket comes beside this frame: there is no
     /// stream.
     Brought(Open),
+    /// Whether more sockets are wanted beside frames: each takes descriptors, which may run out.
+    Hand(bool),
     /// The stream's far end could not be connected; the stream is over.
     Refused(StreamId, Errno),
     /// Bytes of a stream, the first of which has this offset.

@@ -26,6 +26,7 @@ mod bridge;
 pub mod datagrams;
 mod descriptors;
 mod greeting;
+mod handed;
 pub mod handover;
 mod handshake;
 mod kept;

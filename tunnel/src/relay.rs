@@ -13,10 +13,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::bridge::bridge;
+use crate::handed::Handed;
 use crate::outbox::Ticket;
 use crate::state::Broken;
 use crate::stream::Stream;
-use crate::tunnel::Tunnel;
 
 /// What becomes of the bytes that the socket sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,33 +94,14 @@ impl Stream {
         }
         outcome
     }
-}
 
-impl Stream {
-    async fn bridge(self, near: impl Near, far: TcpStream) -> Outcome {
-        let tunnel = self.tunnel.clone();
+    async fn bridge(self, near: impl Near, far: Handed) -> Outcome {
         // Nothing is left of the stream.
         self.state.borrow_mut().fail(Broken::Reset);
         drop(self);
         let Some(near) = near.tcp() else { return Outcome::ResetThere };
-        let under_way = UnderWay::new(tunnel);
-        bridge(near, far, || drop(under_way)).await
-    }
-}
-
-/// Counts as not yet delivered until it is dropped.
-struct UnderWay(Tunnel);
-
-impl UnderWay {
-    fn new(tunnel: Tunnel) -> Self {
-        tunnel.0.bridged.set(tunnel.0.bridged.get() + 1);
-        Self(tunnel)
-    }
-}
-
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        self.0.0.bridged.set(self.0.0.bridged.get() - 1);
+        let Handed { socket, counted: _counted, under_way } = far;
+        bridge(near, socket, || drop(under_way)).await
     }
 }
 

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use mirrord_protocol::frame::{Errno, INITIAL_WINDOW};
-use tokio::net::TcpStream;
+
+use crate::handed::Handed;
 
 /// No stream gets a larger window: bytes that one slow reader can make us hold.
 const MAX_WINDOW: u64 = 4 << 20;
@@ -70,7 +71,7 @@ pub(crate) struct State {
     pub(crate) fin_received: bool,
     pub(crate) opened: bool,
     /// The far end itself: nothing goes through the tunnel.
-    pub(crate) handed: Option<TcpStream>,
+    pub(crate) handed: Option<Handed>,
     pub(crate) broken: Option<Broken>,
     /// The tunnel ended after the peer's end had come.
     pub(crate) orphaned: bool,
@@ -194,9 +195,9 @@ impl State {
     }
 
     /// The far end has come itself.
-    pub(crate) fn hand(&mut self, socket: TcpStream) {
+    pub(crate) fn hand(&mut self, handed: Handed) {
         self.opened = true;
-        self.handed = Some(socket);
+        self.handed = Some(handed);
         self.wake();
     }
 

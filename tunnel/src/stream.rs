@@ -9,6 +9,7 @@ use bytes::Bytes;
 use mirrord_protocol::frame::{Errno, Frame, MAX_DATA, StreamId};
 use tokio::net::TcpStream;
 
+use crate::handed::Handed;
 use crate::outbox::Ticket;
 use crate::relay::{Answers, Near};
 use crate::state::{Broken, State};
@@ -113,7 +114,7 @@ impl Stream {
     }
 
     /// The far end itself, if it has come.
-    pub(crate) fn take_handed(&self) -> Option<TcpStream> {
+    pub(crate) fn take_handed(&self) -> Option<Handed> {
         self.state.borrow_mut().handed.take()
     }
 

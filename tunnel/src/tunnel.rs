@@ -16,6 +16,7 @@ use tokio_tungstenite::tungstenite::Error as WebSocketError;
 use crate::arena::Arena;
 use crate::descriptors::Descriptors;
 use crate::greeting::Greeting;
+use crate::handed;
 use crate::outbox::Outbox;
 use crate::relay::{Answers, Near, Outcome};
 use crate::state::{Broken, State, Violation};
@@ -109,6 +110,14 @@ pub(crate) struct Inner {
     beside: RefCell<Option<Rc<Descriptors>>>,
     /// Whether the other end takes it.
     hands: Cell<bool>,
+    /// Whether it wants more of it.
+    wanted: Cell<bool>,
+    /// So many connections may be handed over,
+    pub(crate) most: u64,
+    /// so many were that are still carried,
+    pub(crate) handed: Cell<u64>,
+    /// and whether the other end was told that they are too many.
+    pub(crate) full: Cell<bool>,
     /// Connections without a stream whose bytes are on their way to the far end.
     pub(crate) bridged: Cell<usize>,
     pub(crate) arena: RefCell<Arena>,
@@ -147,6 +156,10 @@ impl Tunnel {
             outbox: Outbox::default(),
             beside: RefCell::default(),
             hands: Cell::new(false),
+            wanted: Cell::new(true),
+            most: handed::most(),
+            handed: Cell::new(0),
+            full: Cell::new(false),
             bridged: Cell::new(0),
             arena: RefCell::default(),
             rtt: Cell::new(Duration::from_millis(1)),
@@ -264,7 +277,7 @@ impl Tunnel {
 
     /// Whether the other end takes connections themselves, now.
     pub(crate) fn hands(&self) -> bool {
-        self.0.hands.get() && self.0.beside.borrow().is_some()
+        self.0.hands.get() && self.0.wanted.get() && self.0.beside.borrow().is_some()
     }
 
     /// Takes a client of ours to the other end: its connection itself if that can be, or a stream

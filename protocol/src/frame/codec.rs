@@ -52,6 +52,7 @@ mod kind {
     pub const RECEIVED: u8 = 18;
     pub const HANDED: u8 = 19;
     pub const BROUGHT: u8 = 20;
+    pub const HAND: u8 = 21;
 }
 
 /// The bytes of a [`Frame::Data`] before its payload.
@@ -114,6 +115,7 @@ impl Frame {
             Self::Ping(number) => put_number(out, kind::PING, *number),
             Self::Pong(number) => put_number(out, kind::PONG, *number),
             Self::Handed(stream) => put_stream(out, kind::HANDED, *stream),
+            Self::Hand(wanted) => out.put_slice(&[kind::HAND, u8::from(*wanted)]),
             Self::Brought(open) => {
                 out.put_u8(kind::BROUGHT);
                 put_open(out, open);
@@ -193,6 +195,7 @@ impl Frame {
                 Self::Hello { tunnel, received: known.then_some(received), descriptors }
             }
             kind::HANDED => Self::Handed(get_stream(input)?),
+            kind::HAND => Self::Hand(get_bool(input)?),
             kind::BROUGHT => Self::Brought(get_open(input)?),
             kind::RECEIVED => Self::Received(get_u64(input)?),
             kind::MIRROR_LOSS => {

@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 
 use super::{Events, MAX_STREAMS, Role, Tunnel, TunnelError};
 use crate::awake;
-use crate::relay::Near;
+use crate::handed::Handed;
 use crate::state::{Broken, State, Violation};
 use crate::stream::Stream;
 
@@ -43,15 +43,12 @@ impl Tunnel {
     }
 
     /// The connection that came beside a frame.
-    fn handed(&self) -> Result<TcpStream, Violation> {
+    fn handed(&self) -> Result<Handed, Violation> {
         let descriptor = self.0.beside.borrow().as_ref().and_then(|beside| beside.take());
-        let socket = descriptor.ok_or(Violation::Descriptor)?;
-        let socket = std::net::TcpStream::from(socket);
+        let socket = std::net::TcpStream::from(descriptor.ok_or(Violation::Descriptor)?);
         socket.set_nonblocking(true).map_err(|_| Violation::Descriptor)?;
         let socket = TcpStream::from_std(socket).map_err(|_| Violation::Descriptor)?;
-        // Until somebody carries it, whoever drops it breaks it off.
-        socket.close_as_reset();
-        Ok(socket)
+        Ok(Handed::new(socket, self))
     }
 
     pub(super) fn acknowledge(&self) {
@@ -82,9 +79,9 @@ impl Tunnel {
                 state.wake();
             }),
             Frame::Handed(id) => {
-                let socket = self.handed()?;
+                let handed = self.handed()?;
                 if let Some(state) = self.0.streams.borrow_mut().remove(&id) {
-                    state.borrow_mut().hand(socket);
+                    state.borrow_mut().hand(handed);
                 }
             }
             Frame::Brought(open) => {
@@ -100,6 +97,7 @@ impl Tunnel {
                     state.borrow_mut().receive_fin(offset)?;
                 }
             }
+            Frame::Hand(wanted) => self.0.wanted.set(wanted),
             Frame::Received(number) => self.0.outbox.acknowledged(number)?,
             Frame::Ping(number) => self.send_passing(&Frame::Pong(number)),
             Frame::Pong(number) => {

@@ -84,6 +84,7 @@ fn frame() -> impl Strategy<Value = Frame> {
             }
         ),
         stream().prop_map(Frame::Handed),
+        any::<bool>().prop_map(Frame::Hand),
         open().prop_map(Frame::Brought),
         any::<u64>().prop_map(Frame::Received),
         (any::<u64>(), any::<u64>())
@@ -181,6 +182,7 @@ fn the_bytes_of_each_frame_stay_what_they_are() {
             &[17, 0, 0, 0, 0, 0, 0, 0, 2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0],
         ),
         (Frame::Handed(StreamId(7)), &[19, 0, 0, 0, 7]),
+        (Frame::Hand(true), &[21, 1]),
         (
             Frame::Open(StreamId(1), Open::Echo(OrigDst(client.0))),
             &[1, 0, 0, 0, 1, 4, 4, 10, 0, 0, 9, 0x9c, 0x40],
