@@ -16,15 +16,19 @@ const SOON: Duration = Duration::from_secs(15);
 /// What a session has in an engine, by name.
 fn of_sessions(lab: &Lab) -> Result<String> {
     let label = ["--filter", "label=mirrord.session"];
-    let containers = lab.docker.run(&[&["ps", "-aq"], &label[..]].concat())?;
+    let named = ["ps", "-a", "--format", "{{.Names}} {{.Status}}"];
+    let containers = lab.docker.run(&[&named[..], &label[..]].concat())?;
     let volumes = lab.docker.run(&[&["volume", "ls", "-q"], &label[..]].concat())?;
     Ok(format!("{containers}{volumes}"))
 }
 
 fn nothing_left(lab: &Lab) -> Result<()> {
-    wait::within(SOON, "nothing of a session to be left", || {
-        Ok(of_sessions(lab)?.trim().is_empty().then_some(()))
-    })
+    let mut left = String::new();
+    let gone = wait::within(SOON, "nothing of a session to be left", || {
+        left = of_sessions(lab)?;
+        Ok(left.trim().is_empty().then_some(()))
+    });
+    gone.with_context(|| left)
 }
 
 #[test]

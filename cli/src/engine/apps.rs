@@ -161,7 +161,7 @@ pub async fn end(engine: &Engine, whose: &Apps) {
     loop {
         match all(engine, whose).await {
             Ok(apps) => match apps.iter().find(|app| app.runs) {
-                Some(app) => clean::not_running(engine, &app.id).await,
+                Some(app) => _ = clean::not_running(engine, &app.id).await,
                 None if comes_back(engine, whose).await => {}
                 None => return,
             },

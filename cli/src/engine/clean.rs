@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use bollard::errors::Error as BollardError;
 use bollard::models::ContainerSummary;
 use bollard::query_parameters::{
     ListContainersOptionsBuilder, ListVolumesOptionsBuilder, RemoveContainerOptionsBuilder,
@@ -129,26 +130,33 @@ pub async fn idle(engine: &Engine) -> Result<Vec<ContainerSummary>, EngineError>
     Ok(ours.filter(is_idle).collect())
 }
 
-/// Waits until a container has been removed; one that is not there has been.
-pub async fn removed(engine: &Engine, id: &str) {
+/// Waits until a container has been removed; one that is not there has been. Whether the engine
+/// said so: one that does not answer has removed nothing.
+pub async fn removed(engine: &Engine, id: &str) -> bool {
     match engine.is_podman() {
         true => states::until(engine, id, true).await,
         false => wait(engine, id, "removed").await,
     }
 }
 
-/// Waits until a container does not run; one that is not there does not.
-pub async fn not_running(engine: &Engine, id: &str) {
+/// Waits until a container does not run; one that is not there does not. Whether the engine said
+/// so.
+pub async fn not_running(engine: &Engine, id: &str) -> bool {
     match engine.is_podman() {
         true => states::until(engine, id, false).await,
         false => wait(engine, id, "not-running").await,
     }
 }
 
-async fn wait(engine: &Engine, id: &str, condition: &str) {
+async fn wait(engine: &Engine, id: &str, condition: &str) -> bool {
     let options = WaitContainerOptionsBuilder::default().condition(condition).build();
     let mut waiting = std::pin::pin!(engine.api().wait_container(id, Some(options)));
-    while waiting.next().await.is_some() {}
+    match waiting.next().await {
+        // The latter tells of an exit code that is not 0.
+        Some(Ok(_) | Err(BollardError::DockerContainerWaitError { .. })) => true,
+        Some(Err(error)) => engine.explain("cannot wait for a container", error).is_not_found(),
+        None => false,
+    }
 }
 
 /// Removes a container with its anonymous volumes, running or not. With podman, one whose network

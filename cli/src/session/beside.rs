@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use mirrord_protocol::Token;
 use mirrord_protocol::control::AgentEvent;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use self::pipe::Lead;
 use super::Plan;
@@ -30,6 +30,8 @@ const AGENT_DEATHS: (usize, Duration) = (3, Duration::from_secs(60));
 const REMOVAL: Duration = Duration::from_secs(2);
 /// How long an agent may take to leave that is told to.
 const LEAVING: Duration = Duration::from_secs(1);
+/// How often an engine that does not answer is asked again.
+const PAUSE: Duration = Duration::from_secs(1);
 /// How long a target may take to be seen as stopped after its agent has died with it.
 const TARGET_SEEN: Duration = Duration::from_secs(2);
 
@@ -84,7 +86,9 @@ impl Beside {
     pub fn new(with: With, agent: Running) -> Self {
         let (engine, target) = (with.engine.clone(), with.target.clone());
         let target_end = Box::pin(async move {
-            clean::not_running(&engine, &target.id).await;
+            while !clean::not_running(&engine, &target.id).await {
+                sleep(PAUSE).await;
+            }
             target_stopped(&engine, &target).await
         });
         let pipe = match &with.volume {
@@ -198,7 +202,7 @@ impl Beside {
     pub async fn leave(&mut self) -> bool {
         let told = self.agent.dismiss().await;
         let (engine, id) = (&self.with.engine, &self.agent.id);
-        let left = told && timeout(LEAVING, clean::removed(engine, id)).await.is_ok();
+        let left = told && timeout(LEAVING, clean::removed(engine, id)).await == Ok(true);
         left || clean::remove(engine, id).await.is_ok()
     }
 }

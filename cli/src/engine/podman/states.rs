@@ -34,10 +34,14 @@ pub async fn inspect(engine: &Engine, id: &str) -> Result<ContainerInspectRespon
     ask(engine, &format!("/containers/{id}/json"), "cannot look at a container").await
 }
 
-/// Waits until a container does not run, or until it is gone.
-pub async fn until(engine: &Engine, id: &str, gone: bool) {
-    while inspect(engine, id).await.is_ok_and(|container| gone || runs(&container)) {
-        sleep(PAUSE).await;
+/// Waits until a container does not run, or until it is gone. Whether podman said so.
+pub async fn until(engine: &Engine, id: &str, gone: bool) -> bool {
+    loop {
+        match inspect(engine, id).await {
+            Ok(container) if gone || runs(&container) => sleep(PAUSE).await,
+            Ok(_) => return true,
+            Err(error) => return error.is_not_found(),
+        }
     }
 }
 

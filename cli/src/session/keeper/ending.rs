@@ -149,9 +149,17 @@ async fn leave(session: &mut Session) -> bool {
             // It may have to be removed after the app.
             Some(engine) if engine.is_podman() => clean::not_running(engine, &proxy.id).await,
             Some(engine) if folder.is_none() => clean::removed(engine, &proxy.id).await,
-            _ => proxy.ended().await,
+            Some(engine) => {
+                // Its output ends with it, or with the engine.
+                proxy.ended().await;
+                clean::not_running(engine, &proxy.id).await
+            }
+            None => {
+                proxy.ended().await;
+                true
+            }
         }
     };
     let (gone, left) = tokio::join!(timeout_at(deadline, gone), far.leave());
-    gone.is_ok() && left
+    gone == Ok(true) && left
 }
