@@ -19,8 +19,14 @@ struct flow {
 MAP(MAP_HASH, struct address, u32, 16) nameservers SEC(".maps");
 // Where the proxy's own queries to these name servers come from.
 MAP(MAP_HASH, struct address, u32, 16) exempt SEC(".maps");
-// Connections of which the far side has answered.
+// Connections of which the far side has answered: to the moment at which one was given to a listener,
+// or to 0.
 MAP(MAP_HASH, struct flow, u32, 8192) admitted SEC(".maps");
+
+static u64 (*const nanoseconds)(void) = (void *)5;
+
+// Moments are of about a millisecond. What the app sends after its SYN comes sooner; another SYN later.
+enum { MOMENT = 20, BEGINNING = 256 };
 
 // Whether what goes from one address to another is the proxy's.
 INLINE int is_steered(const struct address *from, const struct address *to, u16 port)
@@ -35,10 +41,24 @@ INLINE int is_steered(const struct address *from, const struct address *to, u16 
 	return !map_lookup(&exempt, from);
 }
 
+// Whether a connection that was just given to a listener is looked up once more: while one processor
+// replaces the half-open socket by the whole one, another finds neither (inet_ehash_insert() up to
+// Linux 6.18), and the listener would answer the app's first bytes with a reset.
+INLINE int is_stray(u32 *given)
+{
+	u32 moment = nanoseconds() >> MOMENT;
+
+	if (*given && moment - *given < BEGINNING)
+		return 1;
+	*given = moment;
+	return 0;
+}
+
 SEC("sk_lookup")
 int steer(struct bpf_sk_lookup *ctx)
 {
 	struct flow flow = {};
+	u32 *given;
 
 	local_address(ctx, &flow.to);
 	if (is_direct(ctx, &flow.to))
@@ -48,7 +68,10 @@ int steer(struct bpf_sk_lookup *ctx)
 		return SK_PASS;
 	flow.app_port = ctx->remote_port;
 	flow.to_port = NET16(ctx->local_port);
-	if (ctx->protocol == IPPROTO_TCP && !map_lookup(&admitted, &flow))
+	if (ctx->protocol != IPPROTO_TCP)
+		return hand_over(ctx);
+	given = map_lookup(&admitted, &flow);
+	if (!given || is_stray(given))
 		return answer_with(ctx, ctx->family == AF_INET ? SILENT4 : SILENT6);
 	return hand_over(ctx);
 }
@@ -147,6 +170,26 @@ int call(struct __sk_buff *skb)
 	if (!is_steered(&flow.app, &flow.to, NET16(tcp.to_port)) || map_lookup(&admitted, &flow))
 		return LEAVE;
 	return COPY;
+}
+
+// Chooses what the listener that answers nobody gets: not what strays from an admitted connection,
+// which it would reset. The app's kernel sends that again.
+SEC("socket")
+int stray(struct __sk_buff *skb)
+{
+	struct flow flow = {};
+	struct {
+		u16 app_port;
+		u16 to_port;
+	} tcp;
+	u8 proto = 0;
+	u32 start = read_ip(skb, &flow, &proto);
+
+	if (!start || load(skb, start, &tcp, sizeof(tcp), FROM_NETWORK_HEADER))
+		return COPY;
+	flow.app_port = tcp.app_port;
+	flow.to_port = tcp.to_port;
+	return map_lookup(&admitted, &flow) ? LEAVE : COPY;
 }
 
 char _license[] SEC("license") = "Apache-2.0";

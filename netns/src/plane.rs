@@ -238,6 +238,7 @@ impl Plan {
         entries.insert(&mut lookup)?;
         for listener in &silent {
             lookup.silence_with(listener)?;
+            lookup.filter("stray", listener.as_fd())?;
         }
         let calls = match silent.is_empty() {
             true => None,
@@ -289,7 +290,7 @@ impl Plane {
     /// Too many are admitted, or the kernel wants [`Capability::Bpf`](crate::privileges::Capability)
     /// for it (see [`Plane::changes_need_bpf`]).
     pub fn admit(&mut self, call: &Call) -> Result<(), BpfError> {
-        self.lookup.insert("admitted", ConnectionKey::from(call.flow()), 1)
+        self.lookup.insert("admitted", ConnectionKey::from(call.flow()), 0)
     }
 
     /// Forgets that a connection was admitted, once it is accepted or given up.

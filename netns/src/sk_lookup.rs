@@ -163,7 +163,7 @@ impl Lookup {
         Ok(self.set_socket(index, silent, Proto::Tcp, address)?)
     }
 
-    /// Has a program choose what a packet socket receives.
+    /// Has a program choose what a socket receives.
     pub(crate) fn filter(
         &self,
         program: &'static str,

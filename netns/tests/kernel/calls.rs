@@ -1,8 +1,9 @@
 //! The app's connections before the far side has answered.
 
 use std::{
-    io::ErrorKind,
-    net::TcpListener,
+    io::{ErrorKind, Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    os::fd::AsRawFd,
     thread,
     time::{Duration, Instant},
 };
@@ -53,7 +54,55 @@ fn a_connection_waits_until_it_is_admitted() {
     });
 }
 
-fn local(app: &Socket) -> std::net::SocketAddr {
+/// While the kernel replaces a half-open socket by the whole one, the app's first bytes may find
+/// neither.
+#[test]
+fn bytes_that_find_no_socket_as_their_connection_begins_are_not_answered_with_a_reset() {
+    in_sidecar(|_| {
+        let mut plane = apply(&both_families());
+        for (index, ip) in FAR.into_iter().enumerate() {
+            let app = app(ip);
+            let call = call(&plane);
+            admit(&mut plane, &call);
+            assert_eq!(outcome(&app), None);
+            drop(accept(&plane.tcp()[index]));
+            let from = local(&app);
+            app.set_linger(Some(Duration::ZERO)).unwrap();
+            drop(app);
+            let mut stray = connected_to_nobody(from, socket(ip, 80));
+            stray.write_all(b"x").unwrap();
+            let error = stray.read(&mut [0]).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::WouldBlock, "{ip}");
+            plane.settle(&call).unwrap();
+            stray.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+            let error = stray.read(&mut [0]).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{ip}: what is sent again");
+        }
+    });
+}
+
+/// A socket that believes to be connected (`TCP_REPAIR`).
+fn connected_to_nobody(from: SocketAddr, to: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::for_address(to), Type::STREAM, None).unwrap();
+    socket.set_reuse_address(true).unwrap();
+    socket.bind(&from.into()).unwrap();
+    repair(&socket, 1);
+    socket.connect(&to.into()).unwrap();
+    repair(&socket, 0);
+    socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    socket.into()
+}
+
+fn repair(socket: &Socket, on: libc::c_int) {
+    let (value, len) = (std::ptr::from_ref(&on).cast(), size_of_val(&on) as libc::socklen_t);
+    // SAFETY: the option reads an int, which lives through the call.
+    let done = unsafe {
+        libc::setsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_REPAIR, value, len)
+    };
+    assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
+}
+
+fn local(app: &Socket) -> SocketAddr {
     app.local_addr().unwrap().as_socket().unwrap()
 }
 
