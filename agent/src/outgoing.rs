@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -10,8 +11,10 @@ use mirrord_netns::steered::carry_all;
 use mirrord_protocol::frame::Errno;
 use mirrord_tunnel::Stream;
 use mirrord_tunnel::datagrams::{connected, receive};
-use socket2::SockRef;
-use tokio::net::{TcpSocket, TcpStream, UdpSocket};
+use nix::libc::EINPROGRESS;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use socket2::{Domain, SockRef, Socket, Type};
+use tokio::net::{TcpStream, UdpSocket};
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
@@ -35,16 +38,33 @@ pub(crate) async fn connect(stream: Stream, source: Option<Ipv4Addr>, to: Socket
     }
 }
 
-async fn dial(source: Option<Ipv4Addr>, to: SocketAddr) -> io::Result<TcpStream> {
-    let socket = match to {
-        SocketAddr::V4(_) => TcpSocket::new_v4()?,
-        SocketAddr::V6(_) => TcpSocket::new_v6()?,
-    };
+async fn dial(source: Option<Ipv4Addr>, to: SocketAddr) -> io::Result<std::net::TcpStream> {
+    let kind = Type::STREAM.nonblocking().cloexec();
+    let socket = Socket::new(Domain::for_address(to), kind, None)?;
     carry_all(&socket)?;
     if let Some(source) = source {
-        socket.bind((source, 0).into())?;
+        socket.bind(&SocketAddr::from((source, 0)).into())?;
     }
-    socket.connect(to).await
+    match socket.connect(&to.into()) {
+        Err(error) if error.raw_os_error() == Some(EINPROGRESS) => {}
+        connected => connected?,
+    }
+    let socket = std::net::TcpStream::from(socket);
+    if is_connected(&socket) {
+        return Ok(socket);
+    }
+    let socket = TcpStream::from_std(socket)?;
+    socket.writable().await?;
+    match socket.take_error()? {
+        None => socket.into_std(),
+        Some(error) => Err(error),
+    }
+}
+
+/// Whether it is by now: to a neighbour on the same machine the kernel does it all within connect(2).
+fn is_connected(socket: &std::net::TcpStream) -> bool {
+    let mut look = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
+    poll(&mut look, PollTimeout::ZERO) == Ok(1) && look[0].revents() == Some(PollFlags::POLLOUT)
 }
 
 /// Sends a flow of the app's datagrams to where they were going, and what comes back.

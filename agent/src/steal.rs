@@ -5,7 +5,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashSet;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::rc::Rc;
 
 use anyhow::Context;
@@ -16,7 +16,8 @@ use mirrord_protocol::control::Protocol;
 use mirrord_protocol::frame::{ClientAddr, Delivery, Open, OrigDst, Port};
 use mirrord_tunnel::datagrams::Readiness;
 use mirrord_tunnel::{Tunnel, or_pause};
-use tokio::net::{TcpListener, TcpStream};
+use nix::libc;
+use socket2::SockRef;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
@@ -42,7 +43,7 @@ impl Stealer {
         let steal = Steal::attach(&target).context("taking the target's traffic")?;
         let mut listeners = Vec::new();
         for listener in steal.tcp() {
-            listeners.push(TcpListener::from_std(listener.try_clone()?)?);
+            listeners.push((Readiness::of(listener)?, listener.try_clone()?));
         }
         let mut sockets = Vec::new();
         for socket in steal.udp() {
@@ -57,11 +58,11 @@ impl Stealer {
             clients: Clients::new(tunnel, Delivery::Steal, Some(answers)),
             stop: CancellationToken::new(),
         });
-        for listener in listeners {
+        for (readiness, listener) in listeners {
             let (stop, work) = (stealer.stop.clone(), stealer.clone());
             let streams = tasks.clone();
             tasks.spawn_local(async move {
-                stop.run_until_cancelled(work.accept(listener, streams)).await;
+                stop.run_until_cancelled(work.accept(readiness, listener, streams)).await;
             });
         }
         for (index, readiness) in sockets.into_iter().enumerate() {
@@ -112,12 +113,20 @@ impl Stealer {
         self.stop.cancel();
     }
 
-    async fn accept(self: Rc<Self>, listener: TcpListener, tasks: TaskTracker) {
+    /// Whoever is handed on is never known to this thread's reactor.
+    async fn accept(
+        self: Rc<Self>,
+        readiness: Readiness,
+        listener: TcpListener,
+        tasks: TaskTracker,
+    ) {
+        let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
         loop {
-            let accepted = listener.accept().await;
+            let accepted = readiness.take(|| SockRef::from(&listener).accept4(flags)).await;
             let accepted = or_pause(accepted, "accepting a client of the target").await;
             if let Some((socket, client)) = accepted
-                && let Err(error) = self.admit(socket, client, &tasks)
+                && let Some(client) = client.as_socket()
+                && let Err(error) = self.admit(socket.into(), client, &tasks)
             {
                 debug!(%client, %error, "a client was lost");
             }
@@ -142,7 +151,7 @@ impl Stealer {
             client: ClientAddr(client),
             server: OrigDst(server),
         };
-        if let Some(relaying) = self.tunnel.bring(open, socket) {
+        if let Some(relaying) = self.tunnel.bring(open, socket)? {
             tasks.spawn_local(relaying);
         }
         Ok(())

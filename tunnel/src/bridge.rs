@@ -1,5 +1,6 @@
-//! Copies between two connected sockets, without the tunnel between them: the kernel moves the
-//! bytes from one to the other (splice(2)), and none of them is copied.
+//! Copies between two connected sockets, without the tunnel between them. Of a flow the kernel moves
+//! the bytes from one to the other (splice(2)), and none of them is copied; for a few bytes it is
+//! less work to read and write them.
 
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
@@ -9,7 +10,6 @@ use std::pin::pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
-use rustix::io::Errno;
 use rustix::net::{RecvFlags, Shutdown, recv, shutdown};
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
 use tokio::io::Interest;
@@ -20,10 +20,8 @@ use crate::relay::{Near, Outcome, not_connected};
 
 /// What moves at once, at most.
 const CHUNK: usize = 256 << 10;
-/// What is copied at once, where splice(2) does not move it.
-const COPIED: usize = 4 << 10;
-/// A move of fewer bytes has most likely taken all that there was, or stopped before an urgent one.
-const LIKELY_ALL: usize = 16;
+/// What is copied at once. Whoever has more to say is part of a flow.
+const COPIED: usize = 8 << 10;
 /// After so many chunks others have their turn.
 const TURN: usize = 4;
 /// So many pipes are kept for the next bytes.
@@ -67,6 +65,8 @@ struct Half {
     between: Option<(Between, usize)>,
     /// Bytes behind them that were copied.
     copied: Bytes,
+    /// Whether the next bytes are moved: there were many before them.
+    flows: bool,
     /// What comes after them.
     end: Option<io::Result<()>>,
     shut: bool,
@@ -103,38 +103,48 @@ impl Half {
     fn poll_read(&mut self, cx: &mut Context<'_>, from: &TcpStream) -> Poll<io::Result<()>> {
         loop {
             ready!(from.poll_read_ready(cx))?;
-            // Without one, all is copied.
-            let between = Between::take().ok();
-            let mut moved = 0;
-            let read = from.try_io(Interest::READABLE, || {
-                moved = between.as_ref().map_or(Ok(0), |between| move_to(from, between))?;
-                if moved >= LIKELY_ALL {
-                    return Ok(None);
-                }
-                self.copied = read_some(from)?;
-                Ok(self.copied.is_empty().then_some(()))
+            let read = from.try_io(Interest::READABLE, || match self.flows {
+                true => self.take_pipe(from),
+                false => Ok(0),
             });
-            match (moved, between) {
-                (0, Some(between)) => between.give_back(),
-                (len, Some(between)) => self.between = Some((between, len)),
-                (_, None) => {}
-            }
-            let len = moved + self.copied.len();
-            if len > 0 {
-                awake::passed(len);
-            }
+            let read = match read {
+                Ok(0) => from.try_io(Interest::READABLE, || self.take_some(from)),
+                read => read,
+            };
             match read {
-                Ok(ended) => self.end = ended.map(Ok),
-                // The next event says when there is more.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if len == 0 {
-                        continue;
-                    }
-                }
+                Ok(0) => self.end = Some(Ok(())),
+                Ok(len) => awake::passed(len),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
                 Err(error) => self.end = Some(Err(error)),
             }
             return Poll::Ready(Ok(()));
         }
+    }
+
+    /// Moves what there is into a pipe. 0 where splice(2) does not move: at the end, before a byte
+    /// that was sent as urgent, and without a pipe.
+    fn take_pipe(&mut self, from: &TcpStream) -> io::Result<usize> {
+        let Ok(between) = Between::take() else { return Ok(0) };
+        match move_to(from, &between) {
+            Ok(len) if len > 0 => {
+                self.flows = len >= COPIED;
+                self.between = Some((between, len));
+                Ok(len)
+            }
+            moved => {
+                between.give_back();
+                moved
+            }
+        }
+    }
+
+    /// Copies what comes next; 0 at the end.
+    fn take_some(&mut self, from: &TcpStream) -> io::Result<usize> {
+        let mut buffer = [0; COPIED];
+        let (len, _) = recv(from, &mut buffer, RecvFlags::DONTWAIT)?;
+        self.copied = Bytes::copy_from_slice(&buffer[..len]);
+        self.flows = len == COPIED;
+        Ok(len)
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>, to: &TcpStream) -> Poll<io::Result<()>> {
@@ -177,31 +187,18 @@ impl Half {
     }
 }
 
-/// Moves what there is into an empty pipe; 0 at the end, and where splice(2) stops: before a byte that
-/// was sent as urgent.
+/// Moves what there is into an empty pipe.
 fn move_to(from: &TcpStream, between: &Between) -> io::Result<usize> {
     let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
-    match splice(from, None, &between.to, None, CHUNK, flags) {
-        Err(Errno::AGAIN) => Ok(0),
-        moved => Ok(moved?),
-    }
+    Ok(splice(from, None, &between.to, None, CHUNK, flags)?)
 }
 
-/// Copies the next bytes, an urgent one among them; none at the end.
-fn read_some(from: &TcpStream) -> io::Result<Bytes> {
-    let mut buffer = [0; COPIED];
-    let (len, _) = recv(from, &mut buffer, RecvFlags::DONTWAIT)?;
-    Ok(Bytes::copy_from_slice(&buffer[..len]))
-}
-
-/// Carries bytes between `near` and `far` until both directions have ended, or one of them is
+/// Carries bytes between `near` and `far`, which was handed over, until both directions have ended, or one of them is
 /// reset, which the other then is as well; `sent` is called when all that `near` sent, to its end,
 /// has been handed to `far`.
 pub(crate) async fn bridge(near: TcpStream, far: TcpStream, sent: impl FnOnce()) -> Outcome {
-    for socket in [&near, &far] {
-        socket.hurry();
-        socket.close_as_reset();
-    }
+    near.hurry();
+    near.close_as_reset();
     let (mut up, mut down, mut sent) = (Half::default(), Half::default(), Some(sent));
     // Heard of here also where nobody reads, since the other side is full.
     let mut resets = [pin!(near.ready(Interest::ERROR)), pin!(far.ready(Interest::ERROR))];

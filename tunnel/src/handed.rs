@@ -4,7 +4,6 @@ use mirrord_protocol::frame::Frame;
 use nix::sys::resource::{Resource, getrlimit};
 use tokio::net::TcpStream;
 
-use crate::relay::Near;
 use crate::tunnel::Tunnel;
 
 /// One has two descriptors here, a stream one: of all that there may be, so large a part is for them.
@@ -19,8 +18,6 @@ pub(crate) struct Handed {
 
 impl Handed {
     pub(crate) fn new(socket: TcpStream, tunnel: &Tunnel) -> Self {
-        // Until somebody carries it, whoever drops it breaks it off.
-        socket.close_as_reset();
         let (counted, under_way) = (Counted::new(tunnel), UnderWay::new(tunnel));
         Self { socket, counted, under_way }
     }

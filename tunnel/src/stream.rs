@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 
 use crate::handed::Handed;
 use crate::outbox::Ticket;
-use crate::relay::{Answers, Near};
+use crate::relay::Answers;
 use crate::state::{Broken, State};
 use crate::tunnel::Tunnel;
 
@@ -92,22 +92,20 @@ impl Stream {
         }
     }
 
-    /// This is what the stream leads to: the connection itself goes to the other end if that takes
-    /// it, and is relayed otherwise.
-    pub async fn lead_to(self, socket: TcpStream) {
-        if !self.tunnel.hands() {
-            self.accept();
-            self.relay(socket, Answers::Sent).await;
+    /// This is what the stream leads to, non-blocking: the connection itself goes to the other end if
+    /// that takes it, and is relayed otherwise.
+    pub async fn lead_to(self, socket: std::net::TcpStream) {
+        if self.tunnel.hands() {
+            self.state.borrow_mut().opened = true;
+            self.tunnel.forget(self.id);
+            self.tunnel.hand(&Frame::Handed(self.id), socket);
+            self.state.borrow_mut().fail(Broken::Reset);
             return;
         }
-        socket.close_as_reset();
-        match socket.into_std() {
+        match TcpStream::from_std(socket) {
             Ok(socket) => {
-                self.state.borrow_mut().opened = true;
-                self.tunnel.forget(self.id);
-                let frame = Frame::Handed(self.id).encode();
-                self.tunnel.0.outbox.push_with(frame, socket.into());
-                self.state.borrow_mut().fail(Broken::Reset);
+                self.accept();
+                self.relay(socket, Answers::Sent).await;
             }
             Err(error) => self.refuse(Errno::of(&error)),
         }

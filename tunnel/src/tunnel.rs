@@ -6,10 +6,12 @@ mod frames;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::poll_fn;
+use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use mirrord_protocol::frame::{DecodeError, Frame, Open, StreamId, TunnelId};
+use rustix::net::sockopt::set_socket_linger;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Error as WebSocketError;
 
@@ -18,7 +20,7 @@ use crate::descriptors::Descriptors;
 use crate::greeting::Greeting;
 use crate::handed;
 use crate::outbox::Outbox;
-use crate::relay::{Answers, Near, Outcome};
+use crate::relay::{Answers, Outcome};
 use crate::state::{Broken, State, Violation};
 use crate::stream::Stream;
 
@@ -280,22 +282,29 @@ impl Tunnel {
         self.0.hands.get() && self.0.wanted.get() && self.0.beside.borrow().is_some()
     }
 
-    /// Takes a client of ours to the other end: its connection itself if that can be, or a stream
-    /// that is relayed from the task that this returns.
+    /// Takes a client of ours, non-blocking, to the other end: its connection itself if that can be,
+    /// or a stream that is relayed from the task that this returns.
+    ///
+    /// # Errors
+    /// No descriptor is left to relay it.
     pub fn bring(
         &self,
         open: Open,
-        socket: TcpStream,
-    ) -> Option<impl Future<Output = Outcome> + use<>> {
+        socket: std::net::TcpStream,
+    ) -> io::Result<Option<impl Future<Output = Outcome> + use<>>> {
         if self.hands() {
-            socket.close_as_reset();
-            // What can't be taken out of our reactor is out of descriptors, and closed.
-            if let Ok(socket) = socket.into_std() {
-                self.0.outbox.push_with(Frame::Brought(open).encode(), socket.into());
-            }
-            return None;
+            self.hand(&Frame::Brought(open), socket);
+            return Ok(None);
         }
-        Some(self.open(open).relay(socket, Answers::Sent))
+        let socket = TcpStream::from_std(socket)?;
+        Ok(Some(self.open(open).relay(socket, Answers::Sent)))
+    }
+
+    /// Sends a connection beside its frame. Until somebody carries it, whoever drops it breaks it off.
+    pub(crate) fn hand(&self, frame: &Frame, socket: std::net::TcpStream) {
+        let _ = socket.set_nodelay(true);
+        let _ = set_socket_linger(&socket, Some(Duration::ZERO));
+        self.0.outbox.push_with(frame.encode(), socket.into());
     }
 
     fn find(&self, id: StreamId) -> Option<Rc<RefCell<State>>> {

@@ -21,7 +21,7 @@ impl Events for Agent {
         };
         spawn_local(async move {
             match TcpStream::connect(to).await {
-                Ok(socket) => stream.lead_to(socket).await,
+                Ok(socket) => stream.lead_to(socket.into_std().unwrap()).await,
                 Err(error) => stream.refuse(Errno(error.raw_os_error().unwrap())),
             }
         });
