@@ -7,12 +7,12 @@ use std::thread::available_parallelism;
 
 /// The share of the machine's time that is idle; with less it is crowded.
 const SPARE: f64 = 0.1;
-/// What may be copied for each core from one look to the next, a tenth of a second: some 3 % of
+/// What may be copied for each core from one look to the next, a tenth of a second: some 1 % of
 /// the core, with what proxy and app do about it, where they are on the same machine.
-const CONNECTIONS: u32 = 20;
-const BYTES: usize = 2 << 20;
+const CONNECTIONS: u32 = 4;
+const BYTES: usize = 1 << 20;
 /// What is shorter costs no less.
-const LEAST: usize = 8 << 10;
+const LEAST: usize = 16 << 10;
 
 /// How much may be copied until the next look; none is no limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,11 +3,13 @@
 //! An answer often follows its question within microseconds, and a processor that has gone idle
 //! meanwhile takes longer to come back than the answer took. So the thread looks again and again
 //! instead of sleeping, as `SO_BUSY_POLL` does for a network card (socket(7)): but only as long as
-//! that finds something, so that what never answers soon costs nothing.
+//! that finds something, so that what never answers soon costs nothing, and as long as nobody else
+//! wants the processor.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::task::{Poll, Waker};
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// For so long it is looked for the next message.
@@ -18,6 +20,8 @@ const SMALL: usize = 4 << 10;
 const PATIENCE: u32 = 8;
 /// but for one message in so many.
 const TRIAL: u32 = 64;
+/// Whoever offers the processor to others has it back sooner if there is nobody.
+const ALONE: Duration = Duration::from_micros(5);
 
 thread_local! {
     static WATCH: Watch = Watch::default();
@@ -45,6 +49,7 @@ pub(crate) async fn keep() {
         poll_fn(|cx| WATCH.with(|watch| watch.poll_begin(cx.waker()))).await;
         while WATCH.with(Watch::is_due) {
             tokio::task::yield_now().await;
+            WATCH.with(Watch::offer);
         }
     }
 }
@@ -76,11 +81,20 @@ impl Watch {
     }
 
     fn is_due(&self) -> bool {
-        let due = self.last.get().is_some_and(|last| last.elapsed() < MOMENT);
-        if !due {
+        if self.watching.get() && self.last.get().is_none_or(|last| last.elapsed() >= MOMENT) {
             self.watching.set(false);
             self.patience.set(self.patience.get().saturating_sub(1));
         }
-        due
+        self.watching.get()
+    }
+
+    /// Lets others run; where there are any, this thread sleeps in future until it is woken.
+    fn offer(&self) {
+        let offered = Instant::now();
+        thread::yield_now();
+        if offered.elapsed() > ALONE {
+            self.watching.set(false);
+            self.patience.set(0);
+        }
     }
 }
