@@ -1,7 +1,7 @@
 //! Many bytes, many connections, and how long they took.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Barrier};
 use std::thread;
@@ -25,6 +25,7 @@ pub fn run(world: &World, command: &str, words: &[&str]) -> Reply {
         ("pour", [address, count]) => pour(address, number(count)?),
         ("many", [address, count]) => many(address, usize::try_from(number(count)?).unwrap_or(1)),
         ("latency", [address, count]) => latency(address, number(count)?),
+        ("begin", [address, count]) => begin(address, number(count)?),
         ("rate", [address, seconds, workers]) => rate(address, number(seconds)?, number(workers)?),
         ("burst", [address, count]) => burst(address, number(count)?),
         ("idle", [address, count]) => idle(world, address, number(count)?),
@@ -181,22 +182,44 @@ fn connect_again_and_again(
     done: &AtomicU64,
     stop: &AtomicBool,
 ) -> std::io::Result<()> {
-    let mut request = b"once\n".to_vec();
-    request.extend([7; 64]);
     let address = address_of(address)?;
     while !stop.load(Ordering::Relaxed) {
-        let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.write_all(&request)?;
-        let mut back = Vec::with_capacity(64);
-        stream.read_to_end(&mut back)?;
-        if back.len() != 64 {
-            return Err(misuse(format!("{} bytes came back", back.len())));
-        }
+        let mut stream = echoed_once(&address)?;
+        ended(&mut stream)?;
         done.fetch_add(1, Ordering::Relaxed);
     }
     Ok(())
+}
+
+/// Connect and 64 bytes there and back, on one connection after the other: the server ends each.
+fn begin(address: &str, count: u64) -> Reply {
+    let address = address_of(address)?;
+    let mut micros = Vec::new();
+    for _ in 0..count {
+        let start = Instant::now();
+        let mut stream = echoed_once(&address)?;
+        micros.push(start.elapsed().as_secs_f64() * 1e6);
+        ended(&mut stream)?;
+    }
+    Ok(quantiles(micros))
+}
+
+fn echoed_once(address: &SocketAddr) -> std::io::Result<TcpStream> {
+    let mut request = b"once\n".to_vec();
+    request.extend([7; 64]);
+    let mut stream = TcpStream::connect_timeout(address, PATIENCE)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(&request)?;
+    stream.read_exact(&mut [0; 64])?;
+    Ok(stream)
+}
+
+fn ended(stream: &mut TcpStream) -> std::io::Result<()> {
+    match stream.read(&mut [0])? {
+        0 => Ok(()),
+        _ => Err(misuse("more bytes came back than were sent")),
+    }
 }
 
 /// Opens connections that do nothing, until `release`.

@@ -74,8 +74,8 @@ fn dispatch(world: &World, words: &[&str]) -> Reply {
         "close" => server::close(world, rest),
         "connect" | "connect-from" | "ask" | "half" | "fin-first" | "see-reset" | "send-reset"
         | "hold" | "talk" | "release" | "push" => client::run(world, command, rest),
-        "upload" | "download" | "drain" | "pour" | "many" | "burst" | "latency" | "rate"
-        | "idle" => load::run(world, command, rest),
+        "upload" | "download" | "drain" | "pour" | "many" | "burst" | "latency" | "begin"
+        | "rate" | "idle" => load::run(world, command, rest),
         "udp" | "udp-connected" | "udp-latency" => udp::run(command, rest),
         _ => system::run(command, rest),
     }
