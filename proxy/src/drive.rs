@@ -106,8 +106,12 @@ impl Drive {
                 self.tell(What::Resumed).await;
             }
             loop {
-                let description = self.peer.description().await;
-                self.tell(What::Described(description)).await;
+                self.peer.described().await;
+                // A pipe that breaks meanwhile leaves it to the next one.
+                let Ok(room) = self.news_tx.reserve().await else { return };
+                if let Some(description) = self.peer.take_description() {
+                    room.send(self.news(What::Described(description)));
+                }
             }
         };
         tokio::select! {
@@ -117,9 +121,12 @@ impl Drive {
     }
 
     async fn tell(&self, what: What) {
-        let news = News { target: self.target, generation: self.generation, what };
         // Nobody hears it once the session is over, which ends this as well.
-        let _ = self.news_tx.send(news).await;
+        let _ = self.news_tx.send(self.news(what)).await;
+    }
+
+    fn news(&self, what: What) -> News {
+        News { target: self.target, generation: self.generation, what }
     }
 }
 

@@ -25,14 +25,16 @@ impl Peer {
         Self { link, target, description: RefCell::default(), described: Notify::new() }
     }
 
-    /// Waits for the answer to [`Frame::Describe`].
-    pub(crate) async fn description(&self) -> Description {
-        loop {
-            if let Some(description) = self.description.borrow_mut().take() {
-                return description;
-            }
+    /// Waits for an answer to [`Frame::Describe`].
+    pub(crate) async fn described(&self) {
+        while self.description.borrow().is_none() {
             self.described.notified().await;
         }
+    }
+
+    /// The last answer, once.
+    pub(crate) fn take_description(&self) -> Option<Description> {
+        self.description.take()
     }
 }
 

@@ -46,5 +46,6 @@ pub use pause::or_pause;
 pub use pipe::{Carrier, HandedPipe, Pipe, UnixPipe, listen};
 pub use relay::{Answers, Near, Outcome};
 pub use runtime::on_one_thread;
+pub use state::Violation;
 pub use stream::{OpenError, Stream};
 pub use tunnel::{Events, Tunnel, TunnelError};

@@ -15,6 +15,9 @@ use crate::state::Violation;
 const HIGH_WATER: usize = 512 << 10;
 /// The same for bytes that have left and may have to leave again.
 const MAX_KEPT: usize = 8 << 20;
+/// So many bytes wait or are kept at most for a peer that does what it should: whoever asks and asks
+/// and reads no answer is not served any more.
+const FLOOD: usize = 8 * MAX_KEPT;
 /// So many frames of the pipe may wait.
 const MAX_PASSING: usize = 16;
 
@@ -105,9 +108,16 @@ impl Outbox {
         inner.waiting + inner.unflushed >= HIGH_WATER / 2
     }
 
-    /// Whether a datagram may be added; otherwise it is to be dropped, as on any network.
-    pub(crate) fn has_room(&self) -> bool {
-        self.inner.borrow().has_room()
+    /// Whether a datagram may be added; otherwise it is to be dropped, as on any network. Streams
+    /// that take all the room they get leave some to datagrams.
+    pub(crate) fn takes_datagram(&self) -> bool {
+        self.inner.borrow().is_below(2)
+    }
+
+    /// Whether the other end has asked for more than it takes.
+    pub(crate) fn is_flooded(&self) -> bool {
+        let inner = self.inner.borrow();
+        inner.waiting + inner.kept.bytes() > FLOOD
     }
 
     /// Whether everything has left.
@@ -218,7 +228,12 @@ impl Outbox {
 
 impl Inner {
     fn has_room(&self) -> bool {
-        self.waiting + self.unflushed < HIGH_WATER && self.kept.bytes() < MAX_KEPT
+        self.is_below(1)
+    }
+
+    fn is_below(&self, times: usize) -> bool {
+        let waiting = self.waiting + self.unflushed;
+        waiting < times * HIGH_WATER && self.kept.bytes() < times * MAX_KEPT
     }
 
     fn pop_new(&mut self) -> Option<Item> {

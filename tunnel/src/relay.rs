@@ -117,6 +117,9 @@ struct Relay<S> {
 impl<S: Near> Relay<S> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
         if self.stream.state.borrow().broken.is_some() {
+            // As with any reset, what had come before stays readable (tcp_reset()), as far as the
+            // socket takes it at once.
+            let _ = self.poll_down(cx);
             return Poll::Ready(Outcome::ResetThere);
         }
         self.stream.state.borrow_mut().waker = Some(cx.waker().clone());

@@ -44,6 +44,9 @@ pub enum Violation {
     /// It claims to have frames that were not sent, or to lack what it had.
     #[error("{0} frames can't have been received")]
     Number(u64),
+    /// It asks and asks, and takes no answer.
+    #[error("the other end does not take what it asks for")]
+    Flood,
     /// What belongs beside a frame did not come.
     #[error("a connection was to come beside a frame, and did not")]
     Descriptor,
@@ -201,12 +204,9 @@ impl State {
         self.wake();
     }
 
-    /// The stream ends before its time.
+    /// The stream ends before its time; what had come before is still there.
     pub(crate) fn fail(&mut self, how: Broken) {
-        if self.broken.is_none() {
-            self.broken = Some(how);
-            self.queue.clear();
-        }
+        self.broken.get_or_insert(how);
         self.wake();
     }
 

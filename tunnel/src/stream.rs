@@ -183,7 +183,7 @@ impl Stream {
 
     /// Sends a datagram, or drops it when the tunnel has no room, as networks do. Says which.
     pub fn send_datagram(&self, payload: &[u8]) -> bool {
-        let fits = payload.len() <= MAX_DATA && self.tunnel.0.outbox.has_room();
+        let fits = payload.len() <= MAX_DATA && self.tunnel.0.outbox.takes_datagram();
         if fits {
             self.tunnel.send(&Frame::Datagram(self.id, Bytes::copy_from_slice(payload)));
         }

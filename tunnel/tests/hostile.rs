@@ -6,13 +6,16 @@ use std::cell::RefCell;
 use std::future::Future;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use mirrord_protocol::Token;
 use mirrord_protocol::control::Protocol;
-use mirrord_protocol::frame::{Errno, Frame, MAX_FRAME, Open, OrigDst, StreamId, TunnelId};
+use mirrord_protocol::frame::{
+    Description, Errno, Frame, MAX_FRAME, Open, OrigDst, StreamId, TunnelId,
+};
 use mirrord_tunnel::{
-    Events, Greeting, HandshakeError, Socket, Stream, Tunnel, TunnelError, UnixPipe, accept,
-    connect,
+    Events, Greeting, HandshakeError, Socket, Stream, Tunnel, TunnelError, UnixPipe, Violation,
+    accept, connect,
 };
 use tokio::io::{AsyncWriteExt, duplex};
 use tokio::net::UnixStream;
@@ -57,12 +60,20 @@ fn token() -> Token {
 
 /// Somebody with the token, whose tunnel stands; and what becomes of it at the agent.
 async fn let_in() -> (Socket<UnixPipe>, JoinHandle<TunnelError>) {
+    let_in_by(async |mut socket| {
+        let greeting = Greeting::hear(&mut socket).await.unwrap();
+        Tunnel::of(&greeting).drive(socket, &Hoarder::default()).await
+    })
+    .await
+}
+
+async fn let_in_by(
+    serve: impl AsyncFnOnce(Socket<UnixPipe>) -> TunnelError + 'static,
+) -> (Socket<UnixPipe>, JoinHandle<TunnelError>) {
     let (near, far) = UnixStream::pair().unwrap();
     let agent = spawn_local(async move {
         let pipe = UnixPipe::from_tokio(far).unwrap();
-        let mut socket = accept(pipe, &token(), |_| Ok(())).await.unwrap().0;
-        let greeting = Greeting::hear(&mut socket).await.unwrap();
-        Tunnel::of(&greeting).drive(socket, &Hoarder::default()).await
+        serve(accept(pipe, &token(), |_| Ok(())).await.unwrap().0).await
     });
     let pipe = UnixPipe::from_tokio(near).unwrap();
     let mut peer = connect(pipe, &token(), None).await.unwrap();
@@ -243,5 +254,35 @@ fn streams_that_are_opened_and_never_used_are_refused_when_they_are_too_many() {
         let refused = hear(&mut peer, |frame| matches!(frame, Frame::Refused(..))).await;
         assert_eq!(refused, Frame::Refused(StreamId(2 * MOST + 1), Errno(24)));
         is_answered(&mut peer).await;
+    });
+}
+
+/// An agent that answers with as much as a frame may carry.
+struct Describer(Tunnel);
+
+impl Events for Describer {
+    fn opened(&self, _: Stream, _: Open) {}
+
+    fn message(&self, _: Frame) -> Result<(), TunnelError> {
+        let (hostname, addresses, environ) = (String::new(), Vec::new(), Bytes::new());
+        let (resolv_conf, hosts) = (Bytes::from(vec![b'#'; 60_000]), Bytes::new());
+        let description = Description { hostname, addresses, resolv_conf, hosts, environ };
+        self.0.send(&Frame::Description(Box::new(description)));
+        Ok(())
+    }
+}
+
+#[test]
+fn who_asks_and_asks_and_reads_no_answer_is_not_served_for_ever() {
+    on_one_thread(async {
+        let serve = async |mut socket: Socket<UnixPipe>| {
+            let tunnel = Tunnel::of(&Greeting::hear(&mut socket).await.unwrap());
+            tunnel.drive(socket, &Describer(tunnel.clone())).await
+        };
+        let (mut peer, agent) = let_in_by(serve).await;
+        let describe = Frame::Describe { env: false }.encode();
+        while !agent.is_finished() && peer.send(Message::Binary(describe.clone())).await.is_ok() {}
+        let error = agent.await.unwrap();
+        assert!(matches!(error, TunnelError::Violation(Violation::Flood)), "{error}");
     });
 }

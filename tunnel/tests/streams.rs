@@ -141,6 +141,26 @@ fn a_reset_is_a_reset_on_the_other_side() {
     });
 }
 
+/// As a server does that answers and closes before it has read all.
+#[test]
+fn what_comes_before_a_reset_can_be_read() {
+    on_one_thread(async {
+        for pair in [pair().await, handing_pair().await] {
+            let (mut app, mut service) = pair.connected().await;
+            app.write_all(b"question").await.unwrap();
+            service.read_exact(&mut [0; 8]).await.unwrap();
+            service.write_all(b"too large").await.unwrap();
+            service.set_zero_linger().unwrap();
+            drop(service);
+            let mut answer = [0; 9];
+            app.read_exact(&mut answer).await.unwrap();
+            assert_eq!(&answer, b"too large");
+            let error = app.read(&mut [0; 8]).await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+        }
+    });
+}
+
 #[test]
 fn a_refused_connection_says_with_which_error() {
     on_one_thread(async {

@@ -39,7 +39,8 @@ impl Tunnel {
                 self.acknowledge();
             }
         }
-        self.dispatch(frame, events)
+        self.dispatch(frame, events)?;
+        if self.0.outbox.is_flooded() { Err(Violation::Flood.into()) } else { Ok(()) }
     }
 
     /// The connection that came beside a frame.
