@@ -47,6 +47,11 @@ impl Clients {
             flows.retain(|_, flow| flow.heard.elapsed() < IDLE);
         }
         let flow = flows.entry((client, server)).or_insert_with(|| self.open(client, server));
+        if flow.stream.is_broken() {
+            // Nobody took it, or there are too many: the next datagram tries again.
+            flows.remove(&(client, server));
+            return;
+        }
         flow.heard = Instant::now();
         flow.stream.send_datagram(payload);
     }

@@ -3,7 +3,6 @@
 use std::cell::Cell;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -12,7 +11,6 @@ use mirrord_protocol::frame::Errno;
 use mirrord_tunnel::Stream;
 use mirrord_tunnel::datagrams::{connected, receive};
 use nix::libc::EINPROGRESS;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::{Domain, SockRef, Socket, Type};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio_util::task::TaskTracker;
@@ -50,7 +48,8 @@ async fn dial(source: Option<Ipv4Addr>, to: SocketAddr) -> io::Result<std::net::
         connected => connected?,
     }
     let socket = std::net::TcpStream::from(socket);
-    if is_connected(&socket) {
+    // To a neighbour on the same machine the kernel has done it all within connect(2).
+    if socket.peer_addr().is_ok() {
         return Ok(socket);
     }
     let socket = TcpStream::from_std(socket)?;
@@ -59,12 +58,6 @@ async fn dial(source: Option<Ipv4Addr>, to: SocketAddr) -> io::Result<std::net::
         None => socket.into_std(),
         Some(error) => Err(error),
     }
-}
-
-/// Whether it is by now: to a neighbour on the same machine the kernel does it all within connect(2).
-fn is_connected(socket: &std::net::TcpStream) -> bool {
-    let mut look = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
-    poll(&mut look, PollTimeout::ZERO) == Ok(1) && look[0].revents() == Some(PollFlags::POLLOUT)
 }
 
 /// Sends a flow of the app's datagrams to where they were going, and what comes back.

@@ -5,7 +5,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashSet;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::rc::Rc;
 
 use anyhow::Context;
@@ -43,7 +43,7 @@ impl Stealer {
         let steal = Steal::attach(&target).context("taking the target's traffic")?;
         let mut listeners = Vec::new();
         for listener in steal.tcp() {
-            listeners.push((Readiness::of(listener)?, listener.try_clone()?));
+            listeners.push(Readiness::of(listener)?);
         }
         let mut sockets = Vec::new();
         for socket in steal.udp() {
@@ -58,11 +58,11 @@ impl Stealer {
             clients: Clients::new(tunnel, Delivery::Steal, Some(answers)),
             stop: CancellationToken::new(),
         });
-        for (readiness, listener) in listeners {
+        for (index, readiness) in listeners.into_iter().enumerate() {
             let (stop, work) = (stealer.stop.clone(), stealer.clone());
             let streams = tasks.clone();
             tasks.spawn_local(async move {
-                stop.run_until_cancelled(work.accept(readiness, listener, streams)).await;
+                stop.run_until_cancelled(work.accept(index, readiness, streams)).await;
             });
         }
         for (index, readiness) in sockets.into_iter().enumerate() {
@@ -114,15 +114,11 @@ impl Stealer {
     }
 
     /// Whoever is handed on is never known to this thread's reactor.
-    async fn accept(
-        self: Rc<Self>,
-        readiness: Readiness,
-        listener: TcpListener,
-        tasks: TaskTracker,
-    ) {
+    async fn accept(self: Rc<Self>, index: usize, readiness: Readiness, tasks: TaskTracker) {
         let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
         loop {
-            let accepted = readiness.take(|| SockRef::from(&listener).accept4(flags)).await;
+            let next = || SockRef::from(&self.steal.borrow().tcp()[index]).accept4(flags);
+            let accepted = readiness.take(next).await;
             let accepted = or_pause(accepted, "accepting a client of the target").await;
             if let Some((socket, client)) = accepted
                 && let Some(client) = client.as_socket()

@@ -26,7 +26,7 @@ MAP(MAP_HASH, struct flow, u32, 8192) admitted SEC(".maps");
 static u64 (*const nanoseconds)(void) = (void *)5;
 
 // Moments are of about a millisecond. What the app sends after its SYN comes sooner; another SYN later.
-enum { MOMENT = 20, BEGINNING = 256 };
+enum { MOMENT = 20, BEGINNING = 64 };
 
 // Whether what goes from one address to another is the proxy's.
 INLINE int is_steered(const struct address *from, const struct address *to, u16 port)

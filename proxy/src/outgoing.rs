@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mirrord_netns::calls::{Call, Heard};
 use mirrord_protocol::control::Protocol;
@@ -24,6 +24,8 @@ use crate::place::Netns;
 /// So many connections may wait to be answered; further ones are not heard until the app's kernel
 /// sends their SYN again.
 const MOST: usize = 8192;
+/// So much longer than the time since the first SYN another one may take.
+const LATE: Duration = Duration::from_secs(2);
 /// How long the app may take to see that it is connected: its SYN, sent once more, can be lost where
 /// the listener's queue is full, and comes again after 1 s.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -41,6 +43,9 @@ pub(crate) struct Outgoing {
 
 struct Waiting {
     sequence: u32,
+    /// When its SYN was heard first, and last.
+    first: Instant,
+    last: Instant,
     /// Who carries it wants it once it is accepted.
     carrier: oneshot::Sender<TcpStream>,
 }
@@ -64,12 +69,21 @@ impl Outgoing {
     }
 
     fn begin(self: &Rc<Self>, call: Call) {
-        if self.is_waiting(&call) || self.waiting.borrow().len() >= MOST {
+        let now = Instant::now();
+        if self.is_waiting(&call) {
+            let mut waiting = self.waiting.borrow_mut();
+            waiting.entry(key(&call)).and_modify(|waiting| waiting.last = now);
+            return;
+        }
+        if self.waiting.borrow().len() >= MOST {
+            self.waiting.borrow_mut().retain(|_, waiting| !waiting.is_given_up());
+        }
+        if self.waiting.borrow().len() >= MOST {
             return;
         }
         let (carrier, accepted) = oneshot::channel();
-        let waiting = Waiting { sequence: call.sequence(), carrier };
-        self.waiting.borrow_mut().insert((call.app(), call.to()), waiting);
+        let waiting = Waiting { sequence: call.sequence(), first: now, last: now, carrier };
+        self.waiting.borrow_mut().insert(key(&call), waiting);
         self.link.tasks.spawn_local(self.clone().carry(call, accepted));
     }
 
@@ -90,10 +104,14 @@ impl Outgoing {
     }
 
     async fn carry(self: Rc<Self>, call: Call, accepted: oneshot::Receiver<TcpStream>) {
-        let far = match self.reach(call.to()).await {
-            Ok(far) if self.is_waiting(&call) => far,
-            Err(errno) if self.is_waiting(&call) => return self.fail(&call, errno),
-            _ => return,
+        let reached = self.reach(call.to()).await;
+        if !self.is_waiting(&call) {
+            return;
+        }
+        let far = match reached {
+            Ok(_) if self.is_given_up(&call) => return self.forget(&call),
+            Ok(far) => far,
+            Err(errno) => return self.fail(&call, errno),
         };
         let accepted = match self.place.admit(&call) {
             Ok(()) => timeout(PATIENCE, accepted).await.ok().and_then(Result::ok),
@@ -133,13 +151,29 @@ impl Outgoing {
     /// Whether nobody else has begun to connect from the same port meanwhile.
     fn is_waiting(&self, call: &Call) -> bool {
         let waiting = self.waiting.borrow();
-        let known = waiting.get(&(call.app(), call.to()));
+        let known = waiting.get(&key(call));
         known.is_some_and(|known| known.sequence == call.sequence())
+    }
+
+    fn is_given_up(&self, call: &Call) -> bool {
+        self.waiting.borrow().get(&key(call)).is_none_or(Waiting::is_given_up)
     }
 
     fn forget(&self, call: &Call) {
         if self.is_waiting(call) {
-            self.waiting.borrow_mut().remove(&(call.app(), call.to()));
+            self.waiting.borrow_mut().remove(&key(call));
         }
     }
+}
+
+impl Waiting {
+    /// Whether the app's kernel has stopped sending the SYN: the pause before each is at most as long
+    /// as all before it and a second more (RFC 6298).
+    fn is_given_up(&self) -> bool {
+        self.last.elapsed() > self.last.duration_since(self.first) + LATE
+    }
+}
+
+fn key(call: &Call) -> Key {
+    (call.app(), call.to())
 }

@@ -2,11 +2,9 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use tokio_util::io::poll_read_buf;
 
 use crate::relay::Near;
 
@@ -35,7 +33,7 @@ impl Arena {
             self.next_block();
         }
         self.block.put_slice(header);
-        let read = poll_read_buf(Pin::new(socket), cx, &mut (&mut self.block).limit(max));
+        let read = socket.poll_next(cx, &mut (&mut self.block).limit(max));
         match read {
             Poll::Ready(Ok(n)) if n > 0 => Poll::Ready(Ok(Some(self.block.split().freeze()))),
             other => {

@@ -88,7 +88,7 @@ impl Watch {
         self.watching.get()
     }
 
-    /// Lets others run; where there are any, this thread sleeps in future until it is woken.
+    /// Lets others run; where there are any, it is looked no more than now and then.
     fn offer(&self) {
         let offered = Instant::now();
         thread::yield_now();

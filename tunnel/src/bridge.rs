@@ -10,6 +10,7 @@ use std::pin::pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
+use rustix::io::Errno;
 use rustix::net::{RecvFlags, Shutdown, recv, shutdown};
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
 use tokio::io::Interest;
@@ -103,14 +104,10 @@ impl Half {
     fn poll_read(&mut self, cx: &mut Context<'_>, from: &TcpStream) -> Poll<io::Result<()>> {
         loop {
             ready!(from.poll_read_ready(cx))?;
-            let read = from.try_io(Interest::READABLE, || match self.flows {
-                true => self.take_pipe(from),
-                false => Ok(0),
+            let read = from.try_io(Interest::READABLE, || {
+                let moved = if self.flows { self.take_pipe(from)? } else { 0 };
+                if moved > 0 { Ok(moved) } else { self.take_some(from) }
             });
-            let read = match read {
-                Ok(0) => from.try_io(Interest::READABLE, || self.take_some(from)),
-                read => read,
-            };
             match read {
                 Ok(0) => self.end = Some(Ok(())),
                 Ok(len) => awake::passed(len),
@@ -118,6 +115,16 @@ impl Half {
                 Err(error) => self.end = Some(Err(error)),
             }
             return Poll::Ready(Ok(()));
+        }
+    }
+
+    /// What has come already, whether the reactor knows or not, is carried on as far as the other
+    /// side takes it at once.
+    fn drain(&mut self, cx: &mut Context<'_>, from: &TcpStream, to: &TcpStream) {
+        while let Poll::Ready(Ok(())) = self.poll_write(cx, to) {
+            if self.end.is_some() || !self.take_some(from).is_ok_and(|len| len > 0) {
+                return;
+            }
         }
     }
 
@@ -187,15 +194,19 @@ impl Half {
     }
 }
 
-/// Moves what there is into an empty pipe.
+/// Moves what there is into an empty pipe; 0 where there is nothing, and before an urgent byte.
 fn move_to(from: &TcpStream, between: &Between) -> io::Result<usize> {
     let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
-    Ok(splice(from, None, &between.to, None, CHUNK, flags)?)
+    match splice(from, None, &between.to, None, CHUNK, flags) {
+        Err(Errno::AGAIN) => Ok(0),
+        moved => Ok(moved?),
+    }
 }
 
-/// Carries bytes between `near` and `far`, which was handed over, until both directions have ended, or one of them is
+/// Carries bytes between `near` and `far` until both directions have ended, or one of them is
 /// reset, which the other then is as well; `sent` is called when all that `near` sent, to its end,
-/// has been handed to `far`.
+/// has been handed to `far`. Whoever handed `far` over has set what it does with small pieces, and
+/// that closing it is a reset.
 pub(crate) async fn bridge(near: TcpStream, far: TcpStream, sent: impl FnOnce()) -> Outcome {
     near.hurry();
     near.close_as_reset();
@@ -218,12 +229,20 @@ pub(crate) async fn bridge(near: TcpStream, far: TcpStream, sent: impl FnOnce())
             Poll::Ready(Err(_)) => Poll::Pending,
             _ => down.poll(cx, &far, &near, reset[1]),
         };
+        // Whose end has been read is not read any more: its reset is only heard.
+        let broken = |half: &Poll<io::Result<()>>, reset| match half {
+            Poll::Ready(Ok(())) => reset,
+            Poll::Ready(Err(_)) => true,
+            Poll::Pending => false,
+        };
+        if broken(&upwards, reset[0]) || broken(&downwards, reset[1]) {
+            up.drain(cx, &near, &far);
+            down.drain(cx, &far, &near);
+            near.close_as_reset();
+            far.close_as_reset();
+            return Poll::Ready(Outcome::ResetHere);
+        }
         match (upwards, downwards) {
-            (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => {
-                near.close_as_reset();
-                far.close_as_reset();
-                Poll::Ready(Outcome::ResetHere)
-            }
             (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(Outcome::Finished),
             _ => Poll::Pending,
         }

@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::net::UdpSocket;
+use tokio::task::consume_budget;
 
 thread_local! {
     /// One buffer for every socket of the thread: nobody holds it over a wait.
@@ -41,6 +42,8 @@ impl Readiness {
     /// What `take` fails with.
     pub async fn take<T>(&self, mut take: impl FnMut() -> io::Result<T>) -> io::Result<T> {
         loop {
+            // A sender who is faster than we are would keep the thread for itself.
+            consume_budget().await;
             if let Ok(result) = self.0.readable().await?.try_io(|_| take()) {
                 return result;
             }
@@ -85,6 +88,7 @@ pub fn connected(
 /// What recv(2) fails with, an ICMP error about an earlier datagram among it.
 pub async fn receive(socket: &UdpSocket, mut act: impl FnMut(&[u8])) -> io::Result<()> {
     loop {
+        consume_budget().await;
         // An error alone makes a socket of datagrams unreadable.
         if socket.ready(Interest::READABLE | Interest::ERROR).await?.is_error() {
             let error = || socket.take_error()?.map_or(Err(io::ErrorKind::WouldBlock.into()), Err);

@@ -38,6 +38,11 @@ impl Kept {
         self.bytes
     }
 
+    /// How many frames are kept.
+    pub(crate) fn len(&self) -> usize {
+        self.frames.len()
+    }
+
     /// Whether a descriptor goes beside one of them.
     pub(crate) fn has_descriptors(&self) -> bool {
         self.frames.iter().any(|frame| frame.descriptor.is_some())

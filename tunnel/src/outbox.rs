@@ -18,6 +18,8 @@ const MAX_KEPT: usize = 8 << 20;
 /// So many bytes wait or are kept at most for a peer that does what it should: whoever asks and asks
 /// and reads no answer is not served any more.
 const FLOOD: usize = 8 * MAX_KEPT;
+/// What a frame takes beside its bytes.
+const FRAME: usize = 128;
 /// So many frames of the pipe may wait.
 const MAX_PASSING: usize = 16;
 
@@ -111,13 +113,14 @@ impl Outbox {
     /// Whether a datagram may be added; otherwise it is to be dropped, as on any network. Streams
     /// that take all the room they get leave some to datagrams.
     pub(crate) fn takes_datagram(&self) -> bool {
-        self.inner.borrow().is_below(2)
+        self.inner.borrow().waits_less_than(HIGH_WATER + HIGH_WATER / 4)
     }
 
     /// Whether the other end has asked for more than it takes.
     pub(crate) fn is_flooded(&self) -> bool {
         let inner = self.inner.borrow();
-        inner.waiting + inner.kept.bytes() > FLOOD
+        let frames = inner.frames.len() + inner.urgent.len() + inner.kept.len();
+        inner.waiting + inner.kept.bytes() + frames * FRAME > FLOOD
     }
 
     /// Whether everything has left.
@@ -228,12 +231,11 @@ impl Outbox {
 
 impl Inner {
     fn has_room(&self) -> bool {
-        self.is_below(1)
+        self.waits_less_than(HIGH_WATER)
     }
 
-    fn is_below(&self, times: usize) -> bool {
-        let waiting = self.waiting + self.unflushed;
-        waiting < times * HIGH_WATER && self.kept.bytes() < times * MAX_KEPT
+    fn waits_less_than(&self, most: usize) -> bool {
+        self.waiting + self.unflushed < most && self.kept.bytes() < MAX_KEPT
     }
 
     fn pop_new(&mut self) -> Option<Item> {

@@ -6,11 +6,13 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::Buf;
+use bytes::{Buf, BufMut, Bytes};
 use mirrord_protocol::frame::{DATA_HEADER, Frame, MAX_DATA, data_header};
 use rustix::net::sockopt::set_socket_linger;
+use rustix::net::{RecvFlags, recv};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
+use tokio_util::io::poll_read_buf;
 
 use crate::bridge::bridge;
 use crate::handed::Handed;
@@ -40,6 +42,21 @@ pub enum Outcome {
 
 /// A socket that is relayed.
 pub trait Near: AsyncRead + AsyncWrite + Unpin {
+    /// Reads what comes next into `room`; 0 at the end.
+    fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+        room: &mut impl BufMut,
+    ) -> Poll<io::Result<usize>> {
+        poll_read_buf(Pin::new(self), cx, room)
+    }
+    /// The same of what has come already, whether the reactor knows or not.
+    ///
+    /// # Errors
+    /// There is nothing, or the socket has failed.
+    fn read_now(&self, _room: &mut [u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::WouldBlock.into())
+    }
     /// Small pieces are not held back.
     fn hurry(&self) {}
     /// Closing it is a reset, also when this process is killed.
@@ -56,6 +73,26 @@ pub trait Near: AsyncRead + AsyncWrite + Unpin {
 }
 
 impl Near for TcpStream {
+    /// [`AsyncRead`] takes fewer bytes than were asked for as all that there are; but reading stops
+    /// before an urgent byte as well.
+    fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+        room: &mut impl BufMut,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.poll_read_ready(cx))?;
+            match self.try_read_buf(room) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                read => return Poll::Ready(read),
+            }
+        }
+    }
+
+    fn read_now(&self, room: &mut [u8]) -> io::Result<usize> {
+        Ok(recv(self, room, RecvFlags::DONTWAIT)?.0)
+    }
+
     fn hurry(&self) {
         let _ = self.set_nodelay(true);
     }
@@ -119,7 +156,7 @@ impl<S: Near> Relay<S> {
         if self.stream.state.borrow().broken.is_some() {
             // As with any reset, what had come before stays readable (tcp_reset()), as far as the
             // socket takes it at once.
-            let _ = self.poll_down(cx);
+            let _ = self.poll_queue(cx);
             return Poll::Ready(Outcome::ResetThere);
         }
         self.stream.state.borrow_mut().waker = Some(cx.waker().clone());
@@ -134,21 +171,33 @@ impl<S: Near> Relay<S> {
     }
 
     fn reset_here(&mut self) -> Outcome {
+        self.send_last_words();
         self.stream.state.borrow_mut().fail(Broken::Reset);
         self.stream.tunnel.send(&Frame::Reset(self.stream.id));
         Outcome::ResetHere
     }
 
-    /// Tunnel to socket.
-    fn poll_down(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// What the socket's other end sent before it was reset.
+    fn send_last_words(&self) {
+        if self.answers == Answers::Dropped || self.read_ended {
+            return;
+        }
+        let mut buffer = vec![0; MAX_DATA];
         loop {
             let mut state = self.stream.state.borrow_mut();
-            let Some(front) = state.queue.front_mut() else {
-                if !state.fin_received {
-                    return Poll::Pending;
-                }
-                break;
-            };
+            let room = state.send_room().min(MAX_DATA);
+            let Ok(len @ 1..) = self.socket.read_now(&mut buffer[..room]) else { return };
+            let bytes = Bytes::copy_from_slice(&buffer[..len]);
+            self.stream.tunnel.send(&Frame::Data(self.stream.id, state.sent, bytes));
+            state.sent += len as u64;
+        }
+    }
+
+    /// What has come through the tunnel, to the socket.
+    fn poll_queue(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            let mut state = self.stream.state.borrow_mut();
+            let Some(front) = state.queue.front_mut() else { return Poll::Ready(Ok(())) };
             let written = ready!(Pin::new(&mut self.socket).poll_write(cx, front))?;
             front.advance(written);
             if front.is_empty() {
@@ -159,6 +208,14 @@ impl<S: Near> Relay<S> {
                 let stream = self.stream.id;
                 self.stream.tunnel.send_urgent(&Frame::Window { stream, consumed, limit });
             }
+        }
+    }
+
+    /// Tunnel to socket.
+    fn poll_down(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_queue(cx))?;
+        if !self.stream.state.borrow().fin_received {
+            return Poll::Pending;
         }
         if !self.shut {
             ready!(Pin::new(&mut self.socket).poll_shutdown(cx)).or_else(not_connected)?;

@@ -12,6 +12,9 @@ use crate::handed::Handed;
 /// No stream gets a larger window: bytes that one slow reader can make us hold.
 const MAX_WINDOW: u64 = 4 << 20;
 
+/// Fewer bytes are copied while they wait.
+const SMALL: usize = 4 << 10;
+
 /// How a stream ended before its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Broken {
@@ -153,6 +156,8 @@ impl State {
         }
         self.received = end;
         if !bytes.is_empty() && !self.discard {
+            // It is a part of a buffer, all of which stays as long as a part does.
+            let bytes = if bytes.len() < SMALL { Bytes::copy_from_slice(&bytes) } else { bytes };
             self.queue.push_back(bytes);
             self.wake();
         }

@@ -286,7 +286,7 @@ impl Tunnel {
     /// or a stream that is relayed from the task that this returns.
     ///
     /// # Errors
-    /// No descriptor is left to relay it.
+    /// The kernel has no memory left to watch it.
     pub fn bring(
         &self,
         open: Open,

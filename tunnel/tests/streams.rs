@@ -161,6 +161,58 @@ fn what_comes_before_a_reset_can_be_read() {
     });
 }
 
+/// As a server does that refuses what is too large while it is still sent.
+#[test]
+fn an_answer_before_a_reset_can_be_read_by_who_still_sends() {
+    on_one_thread(async {
+        for pair in [pair().await, handing_pair().await] {
+            let (app, mut service) = pair.connected().await;
+            let (mut from, mut to) = app.into_split();
+            spawn_local(async move { while to.write_all(&[7; 4096]).await.is_ok() {} });
+            service.read_exact(&mut [0; 8]).await.unwrap();
+            service.write_all(b"too large").await.unwrap();
+            drop(service);
+            let mut answer = [0; 9];
+            from.read_exact(&mut answer).await.unwrap();
+            assert_eq!(&answer, b"too large");
+        }
+    });
+}
+
+#[test]
+fn an_urgent_byte_in_a_flow_stays_in_its_place() {
+    const FLOW: usize = 300_000;
+    on_one_thread(async {
+        for pair in [pair().await, handing_pair().await] {
+            let (mut app, mut service) = pair.connected().await;
+            let reading = spawn_local(async move {
+                let mut got = vec![0; FLOW + 5];
+                service.read_exact(&mut got).await.unwrap();
+                got
+            });
+            app.write_all(&[7; FLOW]).await.unwrap();
+            rustix::net::send(&app, b"!", rustix::net::SendFlags::OOB).unwrap();
+            app.write_all(b"tail").await.unwrap();
+            let got = tokio::time::timeout(Duration::from_secs(10), reading).await.unwrap();
+            assert_eq!(&got.unwrap()[FLOW..], b"!tail");
+        }
+    });
+}
+
+#[test]
+fn a_reset_behind_an_end_is_heard_where_nobody_speaks() {
+    on_one_thread(async {
+        let pair = handing_pair().await;
+        let (mut app, mut service) = pair.connected().await;
+        app.shutdown().await.unwrap();
+        assert_eq!(service.read(&mut [0; 8]).await.unwrap(), 0);
+        app.set_zero_linger().unwrap();
+        drop(app);
+        let heard = service.ready(tokio::io::Interest::ERROR);
+        tokio::time::timeout(Duration::from_secs(10), heard).await.unwrap().unwrap();
+    });
+}
+
 #[test]
 fn a_refused_connection_says_with_which_error() {
     on_one_thread(async {

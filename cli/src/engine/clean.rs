@@ -152,8 +152,9 @@ async fn wait(engine: &Engine, id: &str, condition: &str) -> bool {
     let options = WaitContainerOptionsBuilder::default().condition(condition).build();
     let mut waiting = std::pin::pin!(engine.api().wait_container(id, Some(options)));
     match waiting.next().await {
-        // The latter tells of an exit code that is not 0.
-        Some(Ok(_) | Err(BollardError::DockerContainerWaitError { .. })) => true,
+        Some(Ok(said)) => said.error.is_none(),
+        // An exit code that is not 0, or why the engine could not wait to the end.
+        Some(Err(BollardError::DockerContainerWaitError { error, .. })) => error.is_empty(),
         Some(Err(error)) => engine.explain("cannot wait for a container", error).is_not_found(),
         None => false,
     }

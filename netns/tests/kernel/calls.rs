@@ -61,16 +61,23 @@ fn bytes_that_find_no_socket_as_their_connection_begins_are_not_answered_with_a_
     in_sidecar(|_| {
         let mut plane = apply(&both_families());
         for (index, ip) in FAR.into_iter().enumerate() {
-            let app = app(ip);
-            let call = call(&plane);
-            admit(&mut plane, &call);
-            assert_eq!(outcome(&app), None);
-            drop(accept(&plane.tcp()[index]));
-            let from = local(&app);
-            app.set_linger(Some(Duration::ZERO)).unwrap();
-            drop(app);
-            let mut stray = connected_to_nobody(from, socket(ip, 80));
-            stray.write_all(b"x").unwrap();
+            let (mut stray, call) = loop {
+                let app = app(ip);
+                let call = call(&plane);
+                let begun = Instant::now();
+                admit(&mut plane, &call);
+                assert_eq!(outcome(&app), None);
+                drop(accept(&plane.tcp()[index]));
+                let from = local(&app);
+                app.set_linger(Some(Duration::ZERO)).unwrap();
+                drop(app);
+                let mut stray = connected_to_nobody(from, socket(ip, 80));
+                stray.write_all(b"x").unwrap();
+                // Later than that it would not be the connection's beginning.
+                if begun.elapsed() < Duration::from_millis(50) {
+                    break (stray, call);
+                }
+            };
             let error = stray.read(&mut [0]).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::WouldBlock, "{ip}");
             plane.settle(&call).unwrap();

@@ -123,8 +123,8 @@ pub fn p99(way: &Way<'_>, load: Load) -> Result<f64> {
 }
 
 /// The floor's relays accept before they have connected; ours know the outcome first.
-pub fn begin(way: &Way<'_>, _load: Load) -> Result<f64> {
-    ask(way, "begin", "3000", "p50")
+pub fn begin(way: &Way<'_>, load: Load) -> Result<f64> {
+    ask(way, "begin", &(load.round_trips / 3).to_string(), "p50")
 }
 
 pub fn rate(way: &Way<'_>, _load: Load) -> Result<f64> {

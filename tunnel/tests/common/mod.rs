@@ -55,6 +55,7 @@ pub async fn dial(tunnel: &Tunnel, to: SocketAddr) -> TcpStream {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let app = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     let (socket, _) = listener.accept().await.unwrap();
+    rustix::net::sockopt::set_socket_oobinline(&socket, true).unwrap();
     let stream = tunnel.open(Open::Connect(Protocol::Tcp, OrigDst(to)));
     spawn_local(async move {
         match stream.connected().await {

@@ -149,14 +149,13 @@ async fn leave(session: &mut Session) -> bool {
             // It may have to be removed after the app.
             Some(engine) if engine.is_podman() => clean::not_running(engine, &proxy.id).await,
             Some(engine) if folder.is_none() => clean::removed(engine, &proxy.id).await,
-            Some(engine) => {
+            _ => {
                 // Its output ends with it, or with the engine.
                 proxy.ended().await;
-                clean::not_running(engine, &proxy.id).await
-            }
-            None => {
-                proxy.ended().await;
-                true
+                match engine {
+                    Some(engine) => clean::not_running(engine, &proxy.id).await,
+                    None => true,
+                }
             }
         }
     };
