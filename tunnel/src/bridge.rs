@@ -229,6 +229,10 @@ pub(crate) async fn bridge(near: TcpStream, far: TcpStream, sent: impl FnOnce())
             Poll::Ready(Err(_)) => Poll::Pending,
             _ => down.poll(cx, &far, &near, reset[1]),
         };
+        let ended = |half: &Poll<io::Result<()>>| matches!(half, Poll::Ready(Ok(())));
+        if ended(&upwards) && ended(&downwards) {
+            return Poll::Ready(Outcome::Finished);
+        }
         // Whose end has been read is not read any more: its reset is only heard.
         let broken = |half: &Poll<io::Result<()>>, reset| match half {
             Poll::Ready(Ok(())) => reset,
@@ -242,10 +246,7 @@ pub(crate) async fn bridge(near: TcpStream, far: TcpStream, sent: impl FnOnce())
             far.close_as_reset();
             return Poll::Ready(Outcome::ResetHere);
         }
-        match (upwards, downwards) {
-            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(Outcome::Finished),
-            _ => Poll::Pending,
-        }
+        Poll::Pending
     })
     .await
 }
