@@ -2,17 +2,17 @@
 
 use std::cell::Cell;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use mirrord_netns::steered::carry_all;
 use mirrord_protocol::frame::Errno;
-use mirrord_tunnel::Stream;
 use mirrord_tunnel::datagrams::{connected, receive};
+use mirrord_tunnel::{Stream, Tunnel, stands};
 use nix::libc::EINPROGRESS;
 use socket2::{Domain, SockRef, Socket, Type};
-use tokio::net::{TcpStream, UdpSocket};
+use tokio::net::UdpSocket;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
@@ -36,10 +36,25 @@ pub(crate) async fn connect(stream: Stream, source: Option<Ipv4Addr>, to: Socket
     }
 }
 
-async fn dial(source: Option<Ipv4Addr>, to: SocketAddr) -> io::Result<std::net::TcpStream> {
-    let kind = Type::STREAM.nonblocking().cloexec();
-    let socket = Socket::new(Domain::for_address(to), kind, None)?;
+/// Gives the proxy sockets that it connects itself.
+pub(crate) fn give(tunnel: &Tunnel, v6: bool, count: u8) {
+    let domain = if v6 { Domain::IPV6 } else { Domain::IPV4 };
+    for _ in 0..count {
+        match socket(domain) {
+            Ok(socket) => tunnel.give(v6, socket.into()),
+            Err(error) => return debug!(%error, "there is no socket to give"),
+        }
+    }
+}
+
+fn socket(domain: Domain) -> io::Result<Socket> {
+    let socket = Socket::new(domain, Type::STREAM.nonblocking().cloexec(), None)?;
     carry_all(&socket)?;
+    Ok(socket)
+}
+
+async fn dial(source: Option<Ipv4Addr>, to: SocketAddr) -> io::Result<TcpStream> {
+    let socket = socket(Domain::for_address(to))?;
     if let Some(source) = source {
         socket.bind(&SocketAddr::from((source, 0)).into())?;
     }
@@ -47,17 +62,7 @@ async fn dial(source: Option<Ipv4Addr>, to: SocketAddr) -> io::Result<std::net::
         Err(error) if error.raw_os_error() == Some(EINPROGRESS) => {}
         connected => connected?,
     }
-    let socket = std::net::TcpStream::from(socket);
-    // To a neighbour on the same machine the kernel has done it all within connect(2).
-    if socket.peer_addr().is_ok() {
-        return Ok(socket);
-    }
-    let socket = TcpStream::from_std(socket)?;
-    socket.writable().await?;
-    match socket.take_error()? {
-        None => socket.into_std(),
-        Some(error) => Err(error),
-    }
+    stands(socket.into()).await
 }
 
 /// Sends a flow of the app's datagrams to where they were going, and what comes back.

@@ -66,6 +66,18 @@ pub enum Frame {
     Brought(Open),
     /// Whether more sockets are wanted beside frames: each takes descriptors, which may run out.
     Hand(bool),
+    /// Asks for TCP sockets of the target's namespace, which are not connected yet.
+    Want {
+        /// Whether they are for IPv6.
+        v6: bool,
+        /// How many.
+        count: u8,
+    },
+    /// One of them comes beside this frame.
+    Spare {
+        /// Whether it is for IPv6.
+        v6: bool,
+    },
     /// The stream's far end could not be connected; the stream is over.
     Refused(StreamId, Errno),
     /// Bytes of a stream, the first of which has this offset.
@@ -132,7 +144,7 @@ impl Frame {
 
     /// Whether a descriptor comes beside it.
     pub fn has_descriptor(&self) -> bool {
-        matches!(self, Self::Handed(_) | Self::Brought(_))
+        matches!(self, Self::Handed(_) | Self::Brought(_) | Self::Spare { .. })
     }
 }
 

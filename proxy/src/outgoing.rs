@@ -7,8 +7,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use mirrord_netns::calls::{Call, Heard};
-use mirrord_protocol::control::Protocol;
-use mirrord_protocol::frame::{Errno, Open, OrigDst};
+use mirrord_protocol::frame::Errno;
 use mirrord_tunnel::datagrams::Readiness;
 use mirrord_tunnel::{Answers, OpenError, Stream, or_pause};
 use nix::libc;
@@ -131,10 +130,8 @@ impl Outgoing {
     async fn reach(&self, to: SocketAddr) -> Result<Stream, Errno> {
         let unreachable = Errno(libc::ENETUNREACH);
         let tunnel = self.link.tunnel().await.ok_or(unreachable)?;
-        let to = OrigDst(self.place.names().remote(to));
-        let far = tunnel.open(Open::Connect(Protocol::Tcp, to));
-        match far.connected().await {
-            Ok(()) => Ok(far),
+        match tunnel.connect(self.place.names().remote(to)).await {
+            Ok(far) => Ok(far),
             Err(OpenError::Refused(errno)) => Err(errno),
             Err(OpenError::Reset) => Err(unreachable),
         }

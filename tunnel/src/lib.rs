@@ -15,6 +15,9 @@
 //!  app ⇄ TcpStream ⇄ bridge (splice) ⇄ TcpStream ⇄ service
 //! ```
 //!
+//! There the agent also gives sockets of the target's namespace away before they are connected, so
+//! that the proxy connects them without asking.
+//!
 //! Everything of a tunnel lives on one thread ([`on_one_thread`]), so its state needs no lock and a
 //! byte that comes in wakes no other thread.
 
@@ -22,6 +25,7 @@
 
 mod arena;
 mod awake;
+mod begun;
 mod bridge;
 pub mod datagrams;
 mod descriptors;
@@ -36,10 +40,12 @@ mod pause;
 mod pipe;
 mod relay;
 mod runtime;
+mod spares;
 mod state;
 mod stream;
 mod tunnel;
 
+pub use begun::stands;
 pub use greeting::Greeting;
 pub use handshake::{HandshakeError, Socket, accept, adopt, connect};
 pub use pause::or_pause;

@@ -33,7 +33,17 @@ pub enum OpenError {
     Reset,
 }
 
+/// Names what is no stream.
+const NONE: StreamId = StreamId(0);
+
 impl Stream {
+    /// A connection that has come itself.
+    pub(crate) fn of(handed: Handed, tunnel: &Tunnel) -> Self {
+        let mut state = State::new();
+        state.hand(handed);
+        Self { id: NONE, state: Rc::new(RefCell::new(state)), tunnel: tunnel.clone() }
+    }
+
     /// Its name in this tunnel.
     pub fn id(&self) -> StreamId {
         self.id

@@ -21,6 +21,7 @@ use crate::greeting::Greeting;
 use crate::handed;
 use crate::outbox::Outbox;
 use crate::relay::{Answers, Outcome};
+use crate::spares::Spares;
 use crate::state::{Broken, State, Violation};
 use crate::stream::Stream;
 
@@ -120,6 +121,8 @@ pub(crate) struct Inner {
     pub(crate) handed: Cell<u64>,
     /// and whether the other end was told that they are too many.
     pub(crate) full: Cell<bool>,
+    /// Sockets that are not connected yet.
+    pub(crate) spares: Spares,
     /// Connections without a stream whose bytes are on their way to the far end.
     pub(crate) bridged: Cell<usize>,
     pub(crate) arena: RefCell<Arena>,
@@ -162,6 +165,7 @@ impl Tunnel {
             most: handed::most(),
             handed: Cell::new(0),
             full: Cell::new(false),
+            spares: Spares::default(),
             bridged: Cell::new(0),
             arena: RefCell::default(),
             rtt: Cell::new(Duration::from_millis(1)),
@@ -263,6 +267,7 @@ impl Tunnel {
         self.0.ended.set(true);
         self.0.outbox.close();
         self.0.beside.take();
+        self.0.spares.clear();
         let streams = std::mem::take(&mut *self.0.streams.borrow_mut());
         for state in streams.into_values() {
             state.borrow_mut().orphan();

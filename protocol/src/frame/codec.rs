@@ -53,6 +53,8 @@ mod kind {
     pub const HANDED: u8 = 19;
     pub const BROUGHT: u8 = 20;
     pub const HAND: u8 = 21;
+    pub const WANT: u8 = 22;
+    pub const SPARE: u8 = 23;
 }
 
 /// The bytes of a [`Frame::Data`] before its payload.
@@ -116,6 +118,8 @@ impl Frame {
             Self::Pong(number) => put_number(out, kind::PONG, *number),
             Self::Handed(stream) => put_stream(out, kind::HANDED, *stream),
             Self::Hand(wanted) => out.put_slice(&[kind::HAND, u8::from(*wanted)]),
+            Self::Want { v6, count } => out.put_slice(&[kind::WANT, u8::from(*v6), *count]),
+            Self::Spare { v6 } => out.put_slice(&[kind::SPARE, u8::from(*v6)]),
             Self::Brought(open) => {
                 out.put_u8(kind::BROUGHT);
                 put_open(out, open);
@@ -197,6 +201,8 @@ impl Frame {
             kind::HANDED => Self::Handed(get_stream(input)?),
             kind::HAND => Self::Hand(get_bool(input)?),
             kind::BROUGHT => Self::Brought(get_open(input)?),
+            kind::WANT => Self::Want { v6: get_bool(input)?, count: get_u8(input)? },
+            kind::SPARE => Self::Spare { v6: get_bool(input)? },
             kind::RECEIVED => Self::Received(get_u64(input)?),
             kind::MIRROR_LOSS => {
                 Self::MirrorLoss { packets: get_u64(input)?, connections: get_u64(input)? }

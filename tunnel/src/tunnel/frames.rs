@@ -1,7 +1,5 @@
 //! What comes through a tunnel, and what is done about it.
 
-use std::cell::RefCell;
-use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,8 +16,6 @@ use crate::stream::Stream;
 const ACKNOWLEDGED_BYTES: usize = 256 << 10;
 /// or so many frames; with the next heartbeat at the latest.
 const ACKNOWLEDGED_FRAMES: u64 = 1024;
-/// Names what is no stream.
-const NO_STREAM: StreamId = StreamId(0);
 /// errno(3): too many open files.
 const EMFILE: i32 = 24;
 
@@ -43,12 +39,17 @@ impl Tunnel {
         if self.0.outbox.is_flooded() { Err(Violation::Flood.into()) } else { Ok(()) }
     }
 
-    /// The connection that came beside a frame.
-    fn handed(&self) -> Result<Handed, Violation> {
+    /// The socket that came beside a frame.
+    fn descriptor(&self) -> Result<std::net::TcpStream, Violation> {
         let descriptor = self.0.beside.borrow().as_ref().and_then(|beside| beside.take());
         let socket = std::net::TcpStream::from(descriptor.ok_or(Violation::Descriptor)?);
         socket.set_nonblocking(true).map_err(|_| Violation::Descriptor)?;
-        let socket = TcpStream::from_std(socket).map_err(|_| Violation::Descriptor)?;
+        Ok(socket)
+    }
+
+    /// The connection that came beside a frame.
+    fn handed(&self) -> Result<Handed, Violation> {
+        let socket = TcpStream::from_std(self.descriptor()?).map_err(|_| Violation::Descriptor)?;
         Ok(Handed::new(socket, self))
     }
 
@@ -86,11 +87,9 @@ impl Tunnel {
                 }
             }
             Frame::Brought(open) => {
-                let mut state = State::new();
-                state.hand(self.handed()?);
-                let state = Rc::new(RefCell::new(state));
-                events.opened(Stream { id: NO_STREAM, state, tunnel: self.clone() }, open);
+                events.opened(Stream::of(self.handed()?, self), open);
             }
+            Frame::Spare { v6 } => self.0.spares.add(v6, self.descriptor()?),
             Frame::Refused(id, errno) => self.break_stream(id, Broken::Refused(errno)),
             Frame::Reset(id) => self.break_stream(id, Broken::Reset),
             Frame::Fin(id, offset) => {

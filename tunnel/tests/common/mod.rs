@@ -11,7 +11,7 @@ use mirrord_tunnel::{Answers, Events, Greeting, Stream, Tunnel, TunnelError, Uni
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{LocalSet, spawn_local};
 
-/// An agent that does nothing but connect.
+/// An agent that does nothing but connect, and give nothing.
 pub struct Agent;
 
 impl Events for Agent {

@@ -85,6 +85,8 @@ fn frame() -> impl Strategy<Value = Frame> {
         ),
         stream().prop_map(Frame::Handed),
         any::<bool>().prop_map(Frame::Hand),
+        any::<(bool, u8)>().prop_map(|(v6, count)| Frame::Want { v6, count }),
+        any::<bool>().prop_map(|v6| Frame::Spare { v6 }),
         open().prop_map(Frame::Brought),
         any::<u64>().prop_map(Frame::Received),
         (any::<u64>(), any::<u64>())
@@ -183,6 +185,8 @@ fn the_bytes_of_each_frame_stay_what_they_are() {
         ),
         (Frame::Handed(StreamId(7)), &[19, 0, 0, 0, 7]),
         (Frame::Hand(true), &[21, 1]),
+        (Frame::Want { v6: false, count: 16 }, &[22, 0, 16]),
+        (Frame::Spare { v6: true }, &[23, 1]),
         (
             Frame::Open(StreamId(1), Open::Echo(OrigDst(client.0))),
             &[1, 0, 0, 0, 1, 4, 4, 10, 0, 0, 9, 0x9c, 0x40],
