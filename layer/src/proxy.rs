@@ -1,7 +1,7 @@
 //! Questions to the proxy: one connection each, closed at once, so that no descriptor of ours is
 //! ever seen by the program.
 
-use mirrord_protocol::layer::{ADDRESS_LEN, REPLY_LEN, Reply, Request};
+use mirrord_protocol::layer::{REPLY_LEN, Reply, Request};
 
 use crate::settings::{Settings, settings};
 use crate::sys::{self, Errno, Fd};
@@ -24,38 +24,13 @@ pub struct Answer {
     pub payload: usize,
 }
 
-/// A question that was answered and is not over.
-#[derive(Debug)]
-pub struct Open(Fd);
-
-impl Open {
-    /// Says where the process's own socket is.
-    ///
-    /// # Errors
-    /// The proxy is gone.
-    pub fn say(self, address: &[u8; ADDRESS_LEN]) -> Result<(), Errno> {
-        sys::send_with(&self.0, address, None).map_err(as_unreachable).map(drop)
-    }
-}
-
 /// Asks, and passes a descriptor along.
 ///
 /// # Errors
 /// EMFILE, ENFILE, ENOMEM and ENOBUFS as they are; [`Errno::UNREACHABLE`] if the proxy is gone.
 pub fn ask(request: &Request, passed: Option<i32>, payload: &mut [u8]) -> Result<Answer, Errno> {
     let settings = settings().ok_or(Errno::UNREACHABLE)?;
-    exchange(settings, request, passed, payload).map(|(answer, _)| answer).map_err(as_unreachable)
-}
-
-/// Asks what is not over with the answer.
-///
-/// # Errors
-/// As [`ask`].
-pub fn open(request: &Request) -> Result<(Reply, Open), Errno> {
-    let settings = settings().ok_or(Errno::UNREACHABLE)?;
-    let (answer, connection) =
-        exchange(settings, request, None, &mut []).map_err(as_unreachable)?;
-    Ok((answer.reply, Open(connection)))
+    exchange(settings, request, passed, payload).map_err(as_unreachable)
 }
 
 /// What the app cannot help is one thing: there is no network.
@@ -71,7 +46,7 @@ fn exchange(
     request: &Request,
     passed: Option<i32>,
     payload: &mut [u8],
-) -> Result<(Answer, Fd), Errno> {
+) -> Result<Answer, Errno> {
     let connection = reach(settings)?;
     send(&connection, &request.encode(settings.key()), passed)?;
     let mut head = [0; REPLY_LEN];
@@ -80,7 +55,7 @@ fn exchange(
     let wanted = (reply.payload as usize).min(payload.len());
     let place = payload.get_mut(..wanted).unwrap_or_default();
     let late = receive(&connection, place)?;
-    Ok((Answer { reply, fd: fd.or(late), payload: wanted }, connection))
+    Ok(Answer { reply, fd: fd.or(late), payload: wanted })
 }
 
 fn reach(settings: &Settings) -> Result<Fd, Errno> {

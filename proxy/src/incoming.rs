@@ -3,11 +3,12 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
+use std::time::Duration;
 
 use mirrord_netns::spoof::connect_as;
 use mirrord_protocol::control::Protocol;
 use mirrord_protocol::frame::{Delivery, Errno};
-use mirrord_tunnel::{Answers, Stream};
+use mirrord_tunnel::{Answers, stands};
 use socket2::Socket;
 use tokio::net::TcpStream;
 use tracing::debug;
@@ -25,8 +26,19 @@ pub(crate) async fn connect(link: Rc<Link>, client: Client) {
 /// Carries a client over a connection to the app that was begun in its name.
 pub(crate) async fn carry(client: Client, socket: io::Result<Socket>) {
     let Client { stream, delivery, address, server } = client;
-    match established(socket, &stream).await {
-        Ok(Some(socket)) => {
+    let connected = async {
+        let socket = socket?;
+        // Until it is relayed, whoever drops it breaks it off.
+        socket.set_linger(Some(Duration::ZERO))?;
+        TcpStream::from_std(stands(socket.into()).await?)
+    };
+    let connected = tokio::select! {
+        connected = connected => connected,
+        // The client is gone before the app has taken it.
+        () = stream.broken() => return,
+    };
+    match connected {
+        Ok(socket) => {
             stream.accept();
             let answers = match delivery {
                 Delivery::Steal => Answers::Sent,
@@ -34,27 +46,10 @@ pub(crate) async fn carry(client: Client, socket: io::Result<Socket>) {
             };
             stream.relay(socket, answers).await;
         }
-        Ok(None) => {}
         Err(error) => {
             debug!(client = %address, %server, %error, "the app does not take a client");
             stream.refuse(Errno::of(&error));
         }
-    }
-}
-
-/// `None` if the client is gone before the app has taken it: the app then sees a reset.
-async fn established(socket: io::Result<Socket>, stream: &Stream) -> io::Result<Option<TcpStream>> {
-    let socket = TcpStream::from_std(socket?.into())?;
-    tokio::select! {
-        writable = socket.writable() => writable?,
-        () = stream.broken() => {
-            socket.set_zero_linger()?;
-            return Ok(None);
-        }
-    }
-    match socket.take_error()? {
-        None => Ok(Some(socket)),
-        Some(error) => Err(error),
     }
 }
 

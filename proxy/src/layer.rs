@@ -22,6 +22,7 @@ mod ports;
 mod recall;
 mod resolve;
 mod rewrite;
+mod seat;
 mod server;
 mod sink;
 mod slots;
@@ -167,11 +168,10 @@ impl Layer {
     }
 
     async fn reply(&self, mut call: Call) -> Result<(), CallError> {
-        let descriptor = call.descriptor.take();
         let answer = match call.request {
             Request::Map => self.base.memory.handed_out(),
             Request::Bind { transport, address, shared: _ } => {
-                self.ports.bind(descriptor, transport, canonical(address))
+                self.ports.bind(call.descriptor.take(), transport, canonical(address))
             }
             Request::Listen { fake } => self.ports.listens(fake),
             Request::Dial { remote } => {
@@ -187,7 +187,7 @@ impl Layer {
             Request::Unix { kind, name } => {
                 return self.unix.dial(&self.base.memory, call, kind, name).await;
             }
-            Request::Exec => self.programs.rewritten(descriptor).await,
+            Request::Exec => self.programs.rewritten(call.descriptor.take()).await,
         };
         call.answer(answer).await
     }

@@ -7,7 +7,7 @@
 
 use core::net::{IpAddr, SocketAddr};
 
-use mirrord_protocol::layer::{Reply, Request, Slot, Status, Transport, encode_address};
+use mirrord_protocol::layer::{Reply, Request, Slot, Status, Transport};
 
 use super::destination::{Destination, allow_mapped, own_socket};
 use super::{Call, Kernel, datagrams, transport, unix};
@@ -92,13 +92,14 @@ impl<K: Kernel> Connecting<K> {
                 }
             }
             (Destination::Network(remote), Transport::Tcp) => {
-                let (reply, open) = proxy::open(&Request::Dial { remote })?;
+                let asked = Request::Dial { remote };
+                let reply = proxy::ask(&asked, Some(self.fd), &mut [])?.reply;
                 match reply.status {
-                    Status::Done => self.dial(page, &reply, open),
-                    Status::Direct => {
-                        drop(open);
-                        original().map(drop)
+                    Status::Done => {
+                        let result = self.really_to(reply.slot(), reply.port);
+                        judge(page, self.fd, Some(reply.slot()), result)
                     }
+                    Status::Direct => original().map(drop),
                     Status::Refused => Err(refused(&reply)),
                 }
             }
@@ -119,41 +120,6 @@ impl<K: Kernel> Connecting<K> {
                 })),
             },
             (_, slot) => Some(Ok(slot)),
-        }
-    }
-
-    /// Connects through a slot of the proxy's.
-    fn dial(&self, page: &Page, reply: &Reply, open: proxy::Open) -> Result<(), Errno> {
-        let slot = reply.slot();
-        allow_mapped(self.fd, self.family);
-        let own = self.stand_in(slot)?;
-        open.say(&encode_address(Some(own)))?;
-        let result = self.really_to(slot, reply.port);
-        judge(page, self.fd, Some(slot), result)
-    }
-
-    /// Binds the socket to its slot's local address, unless it is bound. Gives where it is.
-    fn stand_in(&self, slot: Slot) -> Result<SocketAddr, Errno> {
-        let bound = own_address(self.fd)?;
-        if bound.port() != 0 && Slot::of_local(bound.ip()).is_none() {
-            return Ok(bound);
-        }
-        let wanted = SocketAddr::new(IpAddr::V4(slot.local()), 0);
-        let wanted = SockAddr::new(wanted, self.family).ok_or(Errno::UNREACHABLE)?;
-        // The port has to be known before the connection is, and is not kept otherwise.
-        let late = (libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT);
-        let is_late = sys::getsockopt_int(self.fd, late.0, late.1).is_ok_and(|value| value != 0);
-        if is_late {
-            sys::setsockopt_int(self.fd, late.0, late.1, 0)?;
-        }
-        let result = sys::bind(self.fd, wanted.as_bytes());
-        if is_late {
-            sys::setsockopt_int(self.fd, late.0, late.1, 1)?;
-        }
-        match result {
-            // Bound otherwise after all: the proxy takes any address.
-            Ok(()) | Err(Errno(libc::EINVAL)) => own_address(self.fd),
-            Err(errno) => Err(errno),
         }
     }
 

@@ -23,9 +23,10 @@ use std::time::Duration;
 
 use mirrord_layer::sys::{self, Fd};
 use mirrord_protocol::layer::{
-    ADDRESS_LEN, KEY_LEN, REQUEST_LEN, Reply, Request, Slot, Status, Transport, decode_address,
-    encode_address, page,
+    KEY_LEN, REQUEST_LEN, Reply, Request, Slot, Status, Transport, encode_address, page,
 };
+use nix::sys::socket::sockopt::IpBindAddressNoPort;
+use nix::sys::socket::{getsockopt, setsockopt};
 use socket2::{Domain, Socket, Type};
 
 /// The remote port where whatever is decided is decided late.
@@ -206,7 +207,12 @@ impl World {
                 self.listens.notify_all();
                 done
             }
-            Request::Dial { remote } => return self.dial(&peer, remote),
+            Request::Dial { remote } => {
+                let passed = passed.expect("a socket");
+                // SAFETY: it is ours.
+                let socket = unsafe { OwnedFd::from_raw_fd(passed.into_number()) };
+                return self.dial(&peer, socket.into(), remote);
+            }
             Request::Peer { remote } => self.peer(remote),
             _ => Reply::new(Status::Direct, 0),
         };
@@ -251,17 +257,16 @@ impl World {
         Reply::new(Status::Done, u32::from(fake))
     }
 
-    fn dial(&self, peer: &Fd, remote: SocketAddr) {
+    fn dial(&self, peer: &Fd, socket: Socket, remote: SocketAddr) {
         if remote.ip() == Ipv4Addr::new(10, 9, 0, 9) {
             let _ = sys::send_with(peer, &Reply::new(Status::Direct, 0).encode(), None);
             return;
         }
         let slot = self.slot(Some(remote), Some(address("10.9.0.100:0")));
+        let app = seat(&socket, slot);
+        drop(socket);
         let reply = Reply { port: port(&self.sink), ..Reply::new(Status::Done, slot.0) };
         sys::send_with(peer, &reply.encode(), None).expect("sent");
-        let mut bytes = [0; ADDRESS_LEN];
-        let Ok((ADDRESS_LEN, None)) = sys::receive(peer, &mut bytes) else { return };
-        let app = decode_address(&bytes).expect("an address");
         // A slow one answers when a program on a busy machine has asked again.
         thread::sleep(Duration::from_millis(if remote.port() == SLOW { 500 } else { 20 }));
         let outcome = match remote.ip().to_string().as_str() {
@@ -314,4 +319,26 @@ impl World {
         self.index(remote, slot);
         Reply { port: self.datagrams, ..Reply::new(Status::Done, slot.0) }
     }
+}
+
+/// Where a socket connects from: its slot's local address, unless it is bound.
+fn seat(socket: &Socket, slot: Slot) -> SocketAddr {
+    let own = || socket.local_addr().expect("an address").as_socket().expect("of IP");
+    let bound = own();
+    let is_free = bound.port() == 0 || Slot::of_local(bound.ip()).is_some();
+    if is_free {
+        let ip = IpAddr::V4(slot.local());
+        let ip = if bound.is_ipv6() { slot.local().to_ipv6_mapped().into() } else { ip };
+        if bound.is_ipv6() {
+            socket.set_only_v6(false).expect("set");
+        }
+        let is_late = getsockopt(socket, IpBindAddressNoPort).expect("an option");
+        setsockopt(socket, IpBindAddressNoPort, &false).expect("set");
+        socket.bind(&SocketAddr::new(ip, 0).into()).expect("bound");
+        setsockopt(socket, IpBindAddressNoPort, &is_late).expect("set");
+    }
+    let own = own();
+    let ip = own.ip().to_canonical();
+    let ip = if ip.is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { ip };
+    SocketAddr::new(ip, own.port())
 }

@@ -64,10 +64,10 @@ pub enum Request {
         /// The fake port.
         fake: u16,
     },
-    /// Asks for a TCP connection. The value of the reply is the slot, its port the one to connect
-    /// to at [`Slot::remote`]. The process binds its socket to [`Slot::local`] (unless it is bound
-    /// already), sends that address ([`encode_address`]), closes, and connects; the proxy completes
-    /// or breaks off the connection when it knows how the far end has answered.
+    /// Carries a TCP socket to be connected, which the proxy binds to [`Slot::local`], unless it is
+    /// bound. The value of the reply is the slot, its port the one to connect to at
+    /// [`Slot::remote`]. The process connects; the proxy completes or breaks off the connection when
+    /// it knows how the far end has answered.
     Dial {
         /// Whom the app wants.
         remote: SocketAddr,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use mirrord_netns::Subnet;
 use mirrord_protocol::control::{Protocol, ProxyConfig, ProxyEvent};
 use mirrord_protocol::frame::{Description, Errno};
-use mirrord_protocol::layer::Transport;
+use mirrord_protocol::layer::{Slot, Transport};
 use mirrord_tunnel::Tunnel;
 use nix::libc;
 use tracing::warn;
@@ -142,6 +142,14 @@ impl Base {
 
     /// A slot for these two; an errno if none can be had.
     pub(crate) fn lease(&self, ends: Ends) -> Result<Lease, Errno> {
+        self.lease_with(|_| Ok((ends, ()))).map(|(lease, ())| lease)
+    }
+
+    /// The same where the ends depend on the slot; gives what `ends` found as well.
+    pub(crate) fn lease_with<T>(
+        &self,
+        ends: impl FnOnce(Slot) -> Result<(Ends, T), Errno>,
+    ) -> Result<(Lease, T), Errno> {
         let Some(lease) = self.slots.take() else {
             if !self.told.replace(true) {
                 let message = "the app has more connections than the layer can tell apart: \
@@ -150,8 +158,9 @@ impl Base {
             }
             return Err(Errno(libc::EADDRNOTAVAIL));
         };
+        let (ends, found) = ends(lease.slot())?;
         written(self.memory.set_slot(lease.slot(), ends))?;
-        Ok(lease)
+        Ok((lease, found))
     }
 }
 

@@ -2,23 +2,28 @@
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use mirrord_protocol::layer::{
-    ADDRESS_LEN, Cause, DecodeError, KEY_LEN, MAX_PAYLOAD, REQUEST_LEN, Reply, Request, Status,
+    Cause, DecodeError, KEY_LEN, MAX_PAYLOAD, REQUEST_LEN, Reply, Request, Status,
 };
+use nix::sys::socket::sockopt::PeerCredentials;
+use nix::sys::socket::{UnixCredentials, getsockopt};
 use rustix::cmsg_space;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
-use tokio::io::{AsyncReadExt, Interest};
-use tokio::net::UnixStream;
-use tokio::net::unix::UCred;
+use tokio::io::Interest;
+use tokio::task::yield_now;
 
 /// Who does not read the answer is not waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// So often others have their turn before the reactor is asked to watch a process.
+const SPELL: usize = 2;
 
 /// Why a question came to nothing.
 #[derive(Debug, thiserror::Error)]
@@ -113,13 +118,14 @@ impl Answer {
 impl Call {
     /// Reads a question that shows the key.
     pub(crate) async fn receive(
-        socket: UnixStream,
+        mut socket: UnixStream,
         key: &[u8; KEY_LEN],
     ) -> Result<Self, CallError> {
         let (mut bytes, mut len, mut descriptor) = ([0; REQUEST_LEN], 0, None);
         while len < REQUEST_LEN {
-            let room = &mut bytes[len..];
-            let read = socket.async_io(Interest::READABLE, || receive_some(&socket, room)).await?;
+            let some = |from: BorrowedFd<'_>| receive_some(from, &mut bytes[len..]);
+            let (back, read) = patiently(socket, Interest::READABLE, some).await?;
+            socket = back;
             if read.len == 0 {
                 return Err(CallError::Cut);
             }
@@ -134,44 +140,52 @@ impl Call {
     }
 
     /// Which process asks.
-    pub(crate) fn asker(&self) -> io::Result<UCred> {
-        self.socket.peer_cred()
+    pub(crate) fn asker(&self) -> nix::Result<UnixCredentials> {
+        getsockopt(&self.socket, PeerCredentials)
     }
 
     /// Answers, and closes the connection.
     pub(crate) async fn answer(self, answer: Answer) -> Result<(), CallError> {
-        self.say(&answer).await
-    }
-
-    /// Answers, and waits for the address that the process then sends; an error if it never does.
-    pub(crate) async fn converse(mut self, answer: Answer) -> Result<[u8; ADDRESS_LEN], CallError> {
-        self.say(&answer).await?;
-        let mut address = [0; ADDRESS_LEN];
-        let read = tokio::time::timeout(PATIENCE, self.socket.read_exact(&mut address)).await;
-        match read.map_err(|_| CallError::Silent)? {
-            Ok(_) => Ok(address),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(CallError::Cut),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    async fn say(&self, answer: &Answer) -> Result<(), CallError> {
         let mut bytes = answer.reply.encode().to_vec();
         bytes.extend_from_slice(&answer.payload);
-        let said = tokio::time::timeout(PATIENCE, self.send(&bytes, answer.descriptor.as_ref()));
-        Ok(said.await.map_err(|_| CallError::Silent)??)
+        let sending = send(self.socket, &bytes, answer.descriptor.as_ref());
+        let sent = tokio::time::timeout(PATIENCE, sending).await;
+        Ok(sent.map_err(|_| CallError::Silent)??)
     }
+}
 
-    async fn send(&self, mut bytes: &[u8], mut descriptor: Option<&OwnedFd>) -> io::Result<()> {
-        while !bytes.is_empty() {
-            let sent = self
-                .socket
-                .async_io(Interest::WRITABLE, || send_some(&self.socket, bytes, descriptor));
-            bytes = &bytes[sent.await?..];
-            descriptor = None;
-        }
-        Ok(())
+async fn send(
+    mut socket: UnixStream,
+    mut bytes: &[u8],
+    mut descriptor: Option<&OwnedFd>,
+) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let some = |to: BorrowedFd<'_>| send_some(to, bytes, descriptor);
+        let (back, sent) = patiently(socket, Interest::WRITABLE, some).await?;
+        socket = back;
+        bytes = &bytes[sent..];
+        descriptor = None;
     }
+    Ok(())
+}
+
+/// Acts as soon as the socket lets it. Mostly that is at once, and the reactor need not hear of a
+/// socket that is about to be closed.
+async fn patiently<T>(
+    socket: UnixStream,
+    interest: Interest,
+    mut act: impl FnMut(BorrowedFd<'_>) -> io::Result<T>,
+) -> io::Result<(UnixStream, T)> {
+    for _ in 0..=SPELL {
+        match act(socket.as_fd()) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => yield_now().await,
+            done => return done.map(|done| (socket, done)),
+        }
+    }
+    socket.set_nonblocking(true)?;
+    let watched = tokio::net::UnixStream::from_std(socket)?;
+    let done = watched.async_io(interest, || act(watched.as_fd())).await?;
+    Ok((watched.into_std()?, done))
 }
 
 struct Part {
@@ -179,7 +193,7 @@ struct Part {
     descriptor: Option<OwnedFd>,
 }
 
-fn receive_some(from: &UnixStream, room: &mut [u8]) -> io::Result<Part> {
+fn receive_some(from: impl AsFd, room: &mut [u8]) -> io::Result<Part> {
     let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
@@ -192,7 +206,7 @@ fn receive_some(from: &UnixStream, room: &mut [u8]) -> io::Result<Part> {
     Ok(Part { len: message.bytes, descriptor })
 }
 
-fn send_some(to: &UnixStream, bytes: &[u8], descriptor: Option<&OwnedFd>) -> io::Result<usize> {
+fn send_some(to: impl AsFd, bytes: &[u8], descriptor: Option<&OwnedFd>) -> io::Result<usize> {
     let descriptors = descriptor.map(AsFd::as_fd);
     let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(1))];
     let mut rights = SendAncillaryBuffer::new(&mut space);
@@ -211,9 +225,8 @@ fn is_same(a: &[u8; KEY_LEN], b: &[u8; KEY_LEN]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
     use std::os::fd::AsRawFd;
-
-    use tokio::io::AsyncWriteExt;
 
     use super::*;
 
@@ -225,14 +238,14 @@ mod tests {
         let bytes = Request::Listen { fake: 4711 }.encode(&KEY);
         let receiving = tokio::spawn(async move { Call::receive(proxy, &KEY).await });
         for part in bytes.chunks(100) {
-            app.write_all(part).await.unwrap();
+            app.write_all(part).unwrap();
             tokio::task::yield_now().await;
         }
         let call = receiving.await.unwrap().unwrap();
         assert_eq!(call.request, Request::Listen { fake: 4711 });
         call.answer(Answer::done(5).at(80)).await.unwrap();
         let mut reply = [0; mirrord_protocol::layer::REPLY_LEN];
-        app.read_exact(&mut reply).await.unwrap();
+        app.read_exact(&mut reply).unwrap();
         let expected = Reply { port: 80, ..Reply::new(Status::Done, 5) };
         assert_eq!(Reply::decode(&reply).unwrap(), expected);
     }
@@ -241,13 +254,11 @@ mod tests {
     async fn descriptors_travel_both_ways() {
         let (app, proxy) = UnixStream::pair().unwrap();
         let file = OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
-        app.writable().await.unwrap();
         assert_eq!(send_some(&app, &Request::Exec.encode(&KEY), Some(&file)).unwrap(), REQUEST_LEN);
         let mut call = Call::receive(proxy, &KEY).await.unwrap();
         let received = call.descriptor.take().unwrap();
         assert_ne!(received.as_raw_fd(), file.as_raw_fd());
         call.answer(Answer::done(0).with(received)).await.unwrap();
-        app.readable().await.unwrap();
         let mut reply = [0; 64];
         let part = receive_some(&app, &mut reply).unwrap();
         assert!(part.descriptor.is_some());
@@ -258,7 +269,7 @@ mod tests {
     async fn who_shows_another_key_or_no_question_is_turned_away() {
         let turned_away = async |bytes: &[u8]| {
             let (mut app, proxy) = UnixStream::pair().unwrap();
-            app.write_all(bytes).await.unwrap();
+            app.write_all(bytes).unwrap();
             drop(app);
             Call::receive(proxy, &KEY).await.unwrap_err().to_string()
         };

@@ -140,11 +140,6 @@ impl Memory {
         self.write(page::outcome(slot), &bytes)
     }
 
-    /// Says what the app's own address is.
-    pub(crate) fn set_local(&self, slot: Slot, local: SocketAddr) -> Result<(), MemoryError> {
-        self.write(page::local(slot), &encode_address(Some(local)))
-    }
-
     /// Says what became of a slot's connection: one of [`page::CONNECTED`] and [`page::FAILED`].
     pub(crate) fn set_outcome(&self, slot: Slot, outcome: u32) -> Result<(), MemoryError> {
         self.write(page::outcome(slot), &outcome.to_le_bytes())

@@ -1,15 +1,19 @@
 //! Where the processes of the session ask: an abstract unix socket, one question a connection.
 
+use std::future::poll_fn;
 use std::io;
-use std::os::unix::net::UnixListener as StdUnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
 use mirrord_protocol::control::{LayerConfig, LayerKey};
 use mirrord_protocol::layer::KEY_LEN;
+use mirrord_tunnel::datagrams::Readiness;
 use mirrord_tunnel::or_pause;
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::PeerCredentials;
 use nix::unistd::{Uid, geteuid};
-use tokio::net::{UnixListener, UnixStream};
 use tokio::task::{JoinError, JoinSet};
 use tracing::debug;
 
@@ -34,6 +38,7 @@ pub(crate) trait Answers: 'static {
 #[derive(Debug)]
 pub(crate) struct Server {
     listener: UnixListener,
+    readiness: Readiness,
     key: Option<LayerKey>,
     user: Uid,
     /// Those who have connected and not asked yet.
@@ -45,9 +50,10 @@ pub(crate) struct Server {
 
 impl Server {
     /// Takes what asks on this socket.
-    pub(crate) fn new(listener: StdUnixListener, config: &LayerConfig) -> io::Result<Self> {
+    pub(crate) fn new(listener: UnixListener, config: &LayerConfig) -> io::Result<Self> {
         Ok(Self {
-            listener: UnixListener::from_std(listener)?,
+            readiness: Readiness::of(&listener)?,
+            listener,
             key: config.key,
             user: geteuid(),
             silent: JoinSet::new(),
@@ -61,41 +67,43 @@ impl Server {
         loop {
             let room = self.silent.len() < MOST_SILENT && self.asked.len() < MOST_ASKED;
             tokio::select! {
-                Some(came) = self.silent.join_next() => self.heard(came, &layer),
-                Some(came) = self.strangers.join_next() => self.heard(came, &layer),
+                Some(came) = self.silent.join_next() => self.heard(came, &layer).await,
+                Some(came) = self.strangers.join_next() => self.heard(came, &layer).await,
                 Some(done) = self.asked.join_next() => note(done),
-                accepted = self.listener.accept(), if room => {
+                accepted = self.readiness.take(|| self.listener.accept()), if room => {
                     let accepted = or_pause(accepted, "accepting a process of the app").await;
                     if let Some((socket, _)) = accepted {
-                        self.take(socket);
+                        self.take(socket, &layer).await;
                     }
                 }
             }
         }
     }
 
-    fn take(&mut self, socket: UnixStream) {
+    async fn take(&mut self, socket: UnixStream, layer: &Rc<impl Answers>) {
         let stranger = self.key.is_some() && !self.is_of_us(&socket);
+        if stranger && self.strangers.len() >= MOST_STRANGERS {
+            return;
+        }
         let key = self.key.unwrap_or(LayerKey([0; KEY_LEN]));
         let asks = async move {
             let received = tokio::time::timeout(PATIENCE, Call::receive(socket, &key.0)).await;
             received.unwrap_or(Err(CallError::Silent))
         };
-        match stranger {
-            true if self.strangers.len() >= MOST_STRANGERS => {}
-            true => drop(self.strangers.spawn_local(asks)),
-            false => drop(self.silent.spawn_local(asks)),
+        let silent = if stranger { &mut self.strangers } else { &mut self.silent };
+        if let Some(came) = at_once_or(silent, asks).await {
+            self.heard(Ok(came), layer).await;
         }
     }
 
     /// Whether a process is of our user, or may do anything; another may be the session's as well,
     /// if it knows the key.
     fn is_of_us(&self, socket: &UnixStream) -> bool {
-        let process = socket.peer_cred().map(|process| Uid::from_raw(process.uid()));
+        let process = getsockopt(socket, PeerCredentials).map(|it| Uid::from_raw(it.uid()));
         process.is_ok_and(|user| user == self.user || user.is_root())
     }
 
-    fn heard(
+    async fn heard(
         &mut self,
         came: Result<Result<Call, CallError>, JoinError>,
         layer: &Rc<impl Answers>,
@@ -103,10 +111,28 @@ impl Server {
         match came {
             Ok(Ok(call)) => {
                 let layer = layer.clone();
-                self.asked.spawn_local(async move { layer.answer(call).await });
+                let answers = async move { layer.answer(call).await };
+                if let Some(done) = at_once_or(&mut self.asked, answers).await {
+                    note(Ok(done));
+                }
             }
             Ok(Err(error)) => note(Ok(Err(error))),
             Err(error) => debug!(%error, "a question came to nothing"),
+        }
+    }
+}
+
+/// What comes of it if that is known at once, as it mostly is; otherwise it goes on in `tasks`.
+async fn at_once_or<T: 'static>(
+    tasks: &mut JoinSet<T>,
+    work: impl Future<Output = T> + 'static,
+) -> Option<T> {
+    let mut work = Box::pin(work);
+    match poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx))).await {
+        Poll::Ready(result) => Some(result),
+        Poll::Pending => {
+            tasks.spawn_local(work);
+            None
         }
     }
 }

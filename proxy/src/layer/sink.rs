@@ -10,13 +10,17 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream as StdTcpStream};
 use std::time::Duration;
 
 use mirrord_protocol::layer::Slot;
+use mirrord_tunnel::stands;
 use nix::libc;
 use socket2::{Domain, Socket, Type};
 use tokio::net::TcpStream;
 
-/// The app has so long from naming its address to connecting from it.
+/// The app has so long from its answer to connecting.
 const PATIENCE: Duration = Duration::from_secs(5);
-const FIRST_PAUSE: Duration = Duration::from_micros(50);
+/// It is mostly about to: so often it is only let run.
+const SPELL: usize = 16;
+/// A timer of the runtime takes no less.
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(10);
 /// How often it is looked whether the app still waits.
 const DOUBT: Duration = Duration::from_millis(500);
@@ -49,7 +53,7 @@ impl Sink {
 
     /// Completes the connection from the app's address to a slot.
     pub(crate) async fn meet(&self, slot: Slot, app: SocketAddrV4) -> io::Result<TcpStream> {
-        TcpStream::from_std(self.reach(slot, app, |_| Ok(())).await?.into())
+        TcpStream::from_std(self.reach(slot, app, |_| Ok(())).await?)
     }
 
     /// Breaks the connection from the app's address to a slot off: the app gets a reset.
@@ -65,16 +69,22 @@ impl Sink {
         slot: Slot,
         app: SocketAddrV4,
         prepare: fn(&Socket) -> io::Result<()>,
-    ) -> io::Result<Socket> {
+    ) -> io::Result<StdTcpStream> {
         let reaching = async {
-            let mut pause = FIRST_PAUSE;
+            let (mut spell, mut pause) = (0, FIRST_PAUSE);
             loop {
                 match self.try_reach(slot, app, prepare).await {
                     Err(error) if error.raw_os_error() == Some(libc::ECONNREFUSED) => {}
                     result => return result,
                 }
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(LONGEST_PAUSE);
+                if spell < SPELL {
+                    spell += 1;
+                    std::thread::yield_now();
+                    tokio::task::yield_now().await;
+                } else {
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
             }
         };
         tokio::time::timeout(PATIENCE, reaching).await?
@@ -85,31 +95,12 @@ impl Sink {
         slot: Slot,
         app: SocketAddrV4,
         prepare: fn(&Socket) -> io::Result<()>,
-    ) -> io::Result<Socket> {
+    ) -> io::Result<StdTcpStream> {
         let socket = shared(Type::STREAM.nonblocking())?;
         prepare(&socket)?;
         socket.bind(&SocketAddr::from((slot.remote(), self.port)).into())?;
-        match begin(&socket, app.into())? {
-            // Usual on loopback.
-            Begun::Stands => Ok(socket),
-            Begun::Pending => Ok(connected(Ok(socket)).await?.into_std()?.into()),
-        }
-    }
-}
-
-/// How a connection was begun.
-enum Begun {
-    Stands,
-    Pending,
-}
-
-/// A connection that was begun, once it stands.
-pub(crate) async fn connected(socket: io::Result<Socket>) -> io::Result<TcpStream> {
-    let socket = TcpStream::from_std(socket?.into())?;
-    socket.writable().await?;
-    match socket.take_error()? {
-        None => Ok(socket),
-        Some(error) => Err(error),
+        begin(&socket, app.into())?;
+        stands(socket.into()).await
     }
 }
 
@@ -137,11 +128,15 @@ pub(crate) fn connect_from(slot: Slot, app: SocketAddrV4) -> io::Result<Socket> 
     Ok(socket)
 }
 
-fn begin(socket: &Socket, to: SocketAddr) -> io::Result<Begun> {
+/// The same, once it stands.
+pub(crate) async fn connected_from(slot: Slot, app: SocketAddrV4) -> io::Result<TcpStream> {
+    TcpStream::from_std(stands(connect_from(slot, app)?.into()).await?)
+}
+
+fn begin(socket: &Socket, to: SocketAddr) -> io::Result<()> {
     match socket.connect(&to.into()) {
-        Ok(()) => Ok(Begun::Stands),
-        Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => Ok(Begun::Pending),
-        Err(error) => Err(error),
+        Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
+        _ => Ok(()),
     }
 }
 

@@ -16,9 +16,10 @@ use mirrord_protocol::layer::{Request, page, unix_stand_in};
 use mirrord_protocol::unix::{UnixKind, UnixName};
 use mirrord_tunnel::{OpenError, Stream};
 use nix::libc;
+use nix::sys::socket::sockopt::PeerCredentials;
+use nix::sys::socket::{UnixCredentials, getsockopt};
 use regex::RegexSet;
 use socket2::{Domain, SockAddr, Socket, Type};
-use tokio::net::unix::UCred;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 use tracing::debug;
@@ -87,7 +88,7 @@ impl UnixSockets {
         if !self.wants(&name) {
             return call.answer(Answer::direct()).await;
         }
-        let asker = call.asker()?;
+        let asker = call.asker().map_err(io::Error::from)?;
         let reached = match self.reach(kind, name).await {
             Ok(stream) => self.stand_in(memory, kind, name).map(|stand_in| (stream, stand_in)),
             Err(errno) => Err(errno),
@@ -171,10 +172,10 @@ fn listen(kind: UnixKind, own: &str, number: u32) -> io::Result<UnixListener> {
 }
 
 /// Anybody can connect to such a socket: who has asked is let in.
-async fn accept(listener: UnixListener, asker: UCred) -> io::Result<UnixStream> {
+async fn accept(listener: UnixListener, asker: UnixCredentials) -> io::Result<UnixStream> {
     loop {
         let (socket, _) = listener.accept().await?;
-        if socket.peer_cred()? == asker {
+        if getsockopt(&socket, PeerCredentials)? == asker {
             return Ok(socket);
         }
     }

@@ -1,7 +1,7 @@
 //! A process of the app that does by hand what the preload library does.
 
 use std::fs::File;
-use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::io::{self, IoSlice, IoSliceMut, Read};
 use std::mem::MaybeUninit;
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -11,8 +11,7 @@ use std::os::unix::net::{SocketAddr as UnixAddr, UnixStream};
 use std::time::Duration;
 
 use mirrord_protocol::layer::{
-    ADDRESS_LEN, REPLY_LEN, Reply, Request, Slot, Status, Transport, decode_address,
-    encode_address, page,
+    ADDRESS_LEN, REPLY_LEN, Reply, Request, Slot, Status, Transport, decode_address, page,
 };
 use nix::libc;
 use rustix::cmsg_space;
@@ -100,19 +99,12 @@ impl App {
 
     /// What comes before the real connect(2): where to.
     pub fn dial(&self, socket: &Socket, remote: SocketAddr) -> Result<(Slot, u16), i32> {
-        let mut asking = self.reach();
-        send(&asking, &Request::Dial { remote }.encode(&self.key), None).unwrap();
-        let reply = receive(&mut asking).unwrap().reply;
+        let reply = self.ask_with(&Request::Dial { remote }, Some(socket.as_fd())).unwrap().reply;
         match reply.status {
-            Status::Done => {}
-            Status::Direct => return Err(0),
-            Status::Refused => return Err(i32::try_from(reply.value).unwrap()),
+            Status::Done => Ok((reply.slot(), reply.port)),
+            Status::Direct => Err(0),
+            Status::Refused => Err(i32::try_from(reply.value).unwrap()),
         }
-        let slot = reply.slot();
-        socket.bind(&SocketAddr::from((slot.local(), 0)).into()).unwrap();
-        let own = socket.local_addr().unwrap().as_socket();
-        asking.write_all(&encode_address(own)).unwrap();
-        Ok((slot, reply.port))
     }
 
     /// Where datagrams to a remote address go.

@@ -142,7 +142,8 @@ fn who_asks_and_goes_away_leaves_nothing_at_the_agent() {
         let client = session.app.clone();
         app(move || {
             let remote = (BLACK_HOLE, 80).into();
-            drop(client.ask(&mirrord_protocol::layer::Request::Dial { remote }));
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+            client.dial(&socket, remote).unwrap();
         })
         .await;
         until("it is given up", || {
@@ -158,17 +159,12 @@ fn a_socket_that_the_app_has_bound_itself_connects_as_well() {
         let (session, _agent) = ready().await;
         let (client, port) = (session.app.clone(), echo());
         app(move || {
-            let mut asking = client.reach();
-            let remote = SocketAddr::from((REACHABLE, port));
-            let request = mirrord_protocol::layer::Request::Dial { remote };
-            crate::client::send(&asking, &request.encode(&client.key), None).unwrap();
-            let reply = crate::client::receive(&mut asking).unwrap().reply;
             let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
             socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)).into()).unwrap();
             let own = socket.local_addr().unwrap().as_socket();
-            let own = mirrord_protocol::layer::encode_address(own);
-            asking.write_all(&own).unwrap();
-            let to = SocketAddr::from((reply.slot().remote(), reply.port));
+            let (slot, port) = client.dial(&socket, (REACHABLE, port).into()).unwrap();
+            assert_eq!(socket.local_addr().unwrap().as_socket(), own);
+            let to = SocketAddr::from((slot.remote(), port));
             socket.connect(&to.into()).unwrap();
             echoes(socket.into(), 1000);
         })

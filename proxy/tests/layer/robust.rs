@@ -144,10 +144,14 @@ fn questions_that_break_off_leave_nothing() {
                     send(&socket, &bytes[..len], None).unwrap();
                 }
             }
-            let mut asking = client.reach();
-            send(&asking, &Request::Dial { remote }.encode(&client.key), None).unwrap();
-            receive(&mut asking).unwrap();
-            asking.write_all(&[0xff; 20]).unwrap();
+            // What is no socket, and one that can't be bound.
+            let file = std::fs::File::open("/dev/null").unwrap();
+            let pair = std::os::unix::net::UnixStream::pair().unwrap().0;
+            for (fd, errno) in [(file.as_fd(), libc::ENOTSOCK), (pair.as_fd(), libc::EAFNOSUPPORT)]
+            {
+                let reply = client.ask_with(&Request::Dial { remote }, Some(fd)).unwrap().reply;
+                assert_eq!((reply.status, reply.value), (Status::Refused, errno.unsigned_abs()));
+            }
             assert_eq!(client.ask(&Request::Map).reply.status, Status::Done);
         })
         .await;

@@ -22,7 +22,7 @@ use super::Ports;
 use crate::layer::base::Base;
 use crate::layer::claims::Wanted;
 use crate::layer::memory::Ends;
-use crate::layer::sink::{connect_from, connected};
+use crate::layer::sink::connected_from;
 
 const BACKLOG: i32 = 1024;
 
@@ -114,7 +114,7 @@ async fn visit(base: Rc<Base>, mut client: TcpStream, address: SocketAddr, fake:
         let ends = Ends { remote: Some(remote), local: client.local_addr().ok() };
         let lease = base.lease(ends).map_err(|errno| io::Error::from_raw_os_error(errno.0))?;
         let app = SocketAddrV4::new(Ipv4Addr::LOCALHOST, fake);
-        let mut app = connected(connect_from(lease.slot(), app)).await?;
+        let mut app = connected_from(lease.slot(), app).await?;
         client.set_nodelay(true)?;
         copy_bidirectional(&mut client, &mut app).await.map(drop)
     };
