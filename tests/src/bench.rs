@@ -1,4 +1,4 @@
-//! `bench [cluster|layer|mirrored] [ROUNDS]`: every figure in one run, ratios against what no such
+//! `bench [cluster|connect|layer|mirrored] [ROUNDS]`: every figure in one run, ratios against what no such
 //! design can beat. `bench soak MINUTES` is what it says.
 //!
 //! ```text
@@ -34,15 +34,16 @@ use table::Table;
 pub fn main() -> Result<()> {
     let mut words: Vec<String> = std::env::args().skip(1).collect();
     let which = match words.first().map(String::as_str) {
-        Some("cluster" | "layer" | "mirrored" | "soak") => words.remove(0),
+        Some("cluster" | "connect" | "layer" | "mirrored" | "soak") => words.remove(0),
         _ => String::new(),
     };
     let rounds = match words.first() {
-        Some(word) => word.parse().context("bench [cluster|layer|mirrored] [ROUNDS]")?,
+        Some(word) => word.parse().context("bench [cluster|connect|layer|mirrored] [ROUNDS]")?,
         None => 5,
     };
     match which.as_str() {
         "cluster" => cluster::measure(rounds),
+        "connect" => beside_a_container(&[connecting], rounds),
         "layer" => beside_a_container(&LAYER, rounds),
         "soak" => soak::run(rounds as u64),
         "mirrored" => beside_a_container(&[mirrored::measure], rounds),
@@ -69,7 +70,9 @@ fn beside_a_container(parts: &[Part], rounds: usize) -> Result<()> {
 type Part = fn(&Lab, usize, &mut Table) -> Result<()>;
 
 fn through(lab: &Lab, rounds: usize, table: &mut Table) -> Result<()> {
-    let stage = Stage::open(lab)?;
-    rows::outgoing(&stage, rounds, table)?;
-    rows::incoming(&stage, rounds, table)
+    rows::through(&Stage::open(lab)?, rounds, table)
+}
+
+fn connecting(lab: &Lab, rounds: usize, table: &mut Table) -> Result<()> {
+    rows::connecting(&Stage::open(lab)?, rounds, table)
 }

@@ -46,21 +46,28 @@ const FIGURES: [Figure; 6] = [
     Figure { name: "connect + echo p50, µs", measure: begin, goal: Goal::Over(60.0) },
     Figure { name: "connect + echo + close, 1/s", measure: rate, goal: Goal::AtLeast(0.9) },
 ];
+/// From here on they are about connecting.
+const CONNECTING: usize = 4;
 
-/// The app's own connections.
+/// The app's own connections, and those of the target's clients, stolen.
 ///
 /// # Errors
 /// If one fails.
-pub fn outgoing(stage: &Stage<'_>, rounds: usize, table: &mut Table) -> Result<()> {
-    compare(&stage.outgoing()?, (&FIGURES, LOCAL), rounds, table)
+pub fn through(stage: &Stage<'_>, rounds: usize, table: &mut Table) -> Result<()> {
+    each_way(stage, &FIGURES, rounds, table)
 }
 
-/// Connections of the target's clients, stolen.
+/// The same, but only what it takes to connect.
 ///
 /// # Errors
 /// If one fails.
-pub fn incoming(stage: &Stage<'_>, rounds: usize, table: &mut Table) -> Result<()> {
-    compare(&stage.incoming(), (&FIGURES, LOCAL), rounds, table)
+pub fn connecting(stage: &Stage<'_>, rounds: usize, table: &mut Table) -> Result<()> {
+    each_way(stage, &FIGURES[CONNECTING..], rounds, table)
+}
+
+fn each_way(stage: &Stage<'_>, figures: &[Figure], rounds: usize, table: &mut Table) -> Result<()> {
+    compare(&stage.outgoing()?, (figures, LOCAL), rounds, table)?;
+    compare(&stage.incoming(), (figures, LOCAL), rounds, table)
 }
 
 /// A row for each figure and each of ours: direct, floor and all of them take turns.
