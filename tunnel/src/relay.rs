@@ -8,9 +8,10 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BufMut, Bytes};
 use mirrord_protocol::frame::{DATA_HEADER, Frame, MAX_DATA, data_header};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::sockopt::set_socket_linger;
 use rustix::net::{RecvFlags, recv};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, Interest};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_util::io::poll_read_buf;
 
@@ -73,17 +74,23 @@ pub trait Near: AsyncRead + AsyncWrite + Unpin {
 }
 
 impl Near for TcpStream {
-    /// [`AsyncRead`] takes fewer bytes than were asked for as all that there are; but reading stops
-    /// before an urgent byte as well.
+    /// Fewer bytes than were asked for are all that there are, so that others have their turn before
+    /// it is read again; but reading stops before an urgent byte as well.
     fn poll_next(
         &mut self,
         cx: &mut Context<'_>,
         room: &mut impl BufMut,
     ) -> Poll<io::Result<usize>> {
+        let wanted = room.remaining_mut();
         loop {
             ready!(self.poll_read_ready(cx))?;
             match self.try_read_buf(room) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                Ok(len) if (1..wanted).contains(&len) && !is_urgent(self) => {
+                    let nothing = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
+                    let _ = self.try_io(Interest::READABLE, nothing);
+                    return Poll::Ready(Ok(len));
+                }
                 read => return Poll::Ready(read),
             }
         }
@@ -108,6 +115,12 @@ impl Near for TcpStream {
     fn tcp(self) -> Option<TcpStream> {
         Some(self)
     }
+}
+
+/// Whether an urgent byte waits: the kernel stops reading before it (tcp(7), SO_OOBINLINE).
+fn is_urgent(socket: &TcpStream) -> bool {
+    let mut watched = [PollFd::new(socket, PollFlags::PRI)];
+    poll(&mut watched, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
 }
 
 /// Its end is a reset if bytes are left in it, and there is no other way to one.
