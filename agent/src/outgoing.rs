@@ -36,10 +36,13 @@ pub(crate) async fn connect(stream: Stream, source: Option<Ipv4Addr>, to: Socket
     }
 }
 
+/// So many sockets are given at once, at most.
+const MOST_GIVEN: u8 = 32;
+
 /// Gives the proxy sockets that it connects itself.
 pub(crate) fn give(tunnel: &Tunnel, v6: bool, count: u8) {
     let domain = if v6 { Domain::IPV6 } else { Domain::IPV4 };
-    for _ in 0..count {
+    for _ in 0..count.min(MOST_GIVEN) {
         match socket(domain) {
             Ok(socket) => tunnel.give(v6, socket.into()),
             Err(error) => return debug!(%error, "there is no socket to give"),

@@ -1,6 +1,6 @@
 //! One tunnel's work: what the proxy asks, each in its own task.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::RefCell;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 
@@ -21,8 +21,6 @@ pub(crate) struct Session {
     tasks: TaskTracker,
     target: Rc<Target>,
     incoming: RefCell<Taken>,
-    /// Whether there is a mesh, where it matters what a connection comes from.
-    mesh: OnceCell<bool>,
 }
 
 /// What is taken of the target's incoming traffic; nothing until a port is subscribed.
@@ -40,7 +38,6 @@ impl Session {
             tasks: TaskTracker::new(),
             target,
             incoming: RefCell::default(),
-            mesh: OnceCell::new(),
         }
     }
 
@@ -124,10 +121,7 @@ impl Events for Session {
                 self.tunnel.send(&Frame::Subscribed(port, reason));
             }
             Frame::Unsubscribe(port) => self.unsubscribe(port),
-            Frame::Want { v6, count } if !self.is_behind_mesh() => {
-                outgoing::give(&self.tunnel, v6, count);
-            }
-            Frame::Want { .. } => {}
+            Frame::Want { v6, count } => outgoing::give(&self.tunnel, v6, count),
             _ => return Err(TunnelError::Unexpected),
         }
         Ok(())
@@ -138,10 +132,6 @@ impl Session {
     /// Where a connection of the app must come from, if the kernel may not choose.
     fn source_for(&self, to: SocketAddr) -> Option<Ipv4Addr> {
         self.incoming.borrow().stealer.as_ref().and_then(|stealer| stealer.source_for(to))
-    }
-
-    fn is_behind_mesh(&self) -> bool {
-        *self.mesh.get_or_init(|| self.target.look().is_ok_and(|target| target.mesh))
     }
 
     fn unsubscribe(&self, port: Port) {

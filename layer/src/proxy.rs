@@ -37,6 +37,8 @@ pub fn ask(request: &Request, passed: Option<i32>, payload: &mut [u8]) -> Result
 fn as_unreachable(errno: Errno) -> Errno {
     match errno.0 {
         libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS => errno,
+        // Of descriptors that are being passed (unix(7)).
+        libc::ETOOMANYREFS => Errno(libc::ENOBUFS),
         _ => Errno::UNREACHABLE,
     }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use mirrord_netns::calls::{Call, Heard};
 use mirrord_protocol::frame::Errno;
 use mirrord_tunnel::datagrams::Readiness;
-use mirrord_tunnel::{Answers, OpenError, Stream, or_pause};
+use mirrord_tunnel::{Answers, OpenError, Stream, Tunnel, or_pause};
 use nix::libc;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
@@ -128,13 +128,8 @@ impl Outgoing {
 
     /// Connects the far end; while no tunnel stands it waits, and so does the app.
     async fn reach(&self, to: SocketAddr) -> Result<Stream, Errno> {
-        let unreachable = Errno(libc::ENETUNREACH);
-        let tunnel = self.link.tunnel().await.ok_or(unreachable)?;
-        match tunnel.connect(self.place.names().remote(to)).await {
-            Ok(far) => Ok(far),
-            Err(OpenError::Refused(errno)) => Err(errno),
-            Err(OpenError::Reset) => Err(unreachable),
-        }
+        // The target's own addresses are this namespace's as well, and lead nowhere else.
+        reach(self.link.tunnel().await, self.place.names().remote(to), false).await
     }
 
     fn fail(&self, call: &Call, errno: Errno) {
@@ -161,6 +156,25 @@ impl Outgoing {
             self.waiting.borrow_mut().remove(&key(call));
         }
     }
+}
+
+/// Connects the far end, which may be the target itself: how one gets there knows the agent, since it
+/// may take what comes to the target.
+pub(crate) async fn reach(
+    tunnel: Option<Tunnel>,
+    to: SocketAddr,
+    is_targets: bool,
+) -> Result<Stream, Errno> {
+    let unreachable = Errno(libc::ENETUNREACH);
+    let tunnel = tunnel.ok_or(unreachable)?;
+    let far = match is_targets || to.ip().is_loopback() {
+        true => tunnel.connect_there(to).await,
+        false => tunnel.connect(to).await,
+    };
+    far.map_err(|error| match error {
+        OpenError::Refused(errno) => errno,
+        OpenError::Reset => unreachable,
+    })
 }
 
 impl Waiting {

@@ -79,7 +79,7 @@ impl Tunnel {
         let descriptors = socket.get_ref().takes_descriptors();
         let (tunnel, received) = (self.id(), begun.then(|| self.received()));
         say(socket, &Frame::Hello { tunnel, received, descriptors }).await?;
-        self.0.spares.given.set(descriptors);
+        self.0.spares.offer(descriptors);
         if !begun {
             return Ok(());
         }

@@ -17,9 +17,8 @@ pub(crate) struct Handed {
 }
 
 impl Handed {
-    pub(crate) fn new(socket: TcpStream, tunnel: &Tunnel) -> Self {
-        let (counted, under_way) = (Counted::new(tunnel), UnderWay::new(tunnel));
-        Self { socket, counted, under_way }
+    pub(crate) fn new(socket: TcpStream, counted: Counted, tunnel: &Tunnel) -> Self {
+        Self { socket, counted, under_way: UnderWay::new(tunnel) }
     }
 }
 
@@ -28,7 +27,7 @@ impl Handed {
 pub(crate) struct Counted(Tunnel);
 
 impl Counted {
-    fn new(tunnel: &Tunnel) -> Self {
+    pub(crate) fn new(tunnel: &Tunnel) -> Self {
         let count = tunnel.0.handed.get() + 1;
         tunnel.0.handed.set(count);
         if count == tunnel.0.most && !tunnel.0.full.replace(true) {

@@ -12,7 +12,8 @@ use mirrord_protocol::frame::{Errno, Frame, Open, OrigDst};
 use rustix::net::connect;
 
 use crate::begun::stands;
-use crate::handed::Handed;
+use crate::handed::{Counted, Handed};
+use crate::state::Broken;
 use crate::stream::{OpenError, Stream};
 use crate::tunnel::Tunnel;
 
@@ -24,8 +25,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// What is kept, by family.
 #[derive(Default)]
 pub(crate) struct Spares {
-    /// Whether the other end gives any.
-    pub(crate) given: Cell<bool>,
+    /// Whether there is a pipe whose other end gives any.
+    given: Cell<bool>,
     v4: RefCell<Family>,
     v6: RefCell<Family>,
 }
@@ -50,8 +51,21 @@ impl Spares {
         }
     }
 
-    pub(crate) fn clear(&self) {
+    /// There is a pipe, over which they come or do not.
+    pub(crate) fn offer(&self, given: bool) {
+        if !given {
+            self.clear();
+        }
+        self.given.set(given);
+    }
+
+    /// There is no pipe.
+    pub(crate) fn pause(&self) {
         self.given.set(false);
+    }
+
+    pub(crate) fn clear(&self) {
+        self.pause();
         self.v4.take();
         self.v6.take();
     }
@@ -77,16 +91,41 @@ impl Tunnel {
     /// # Errors
     /// As [`Stream::connected`].
     pub async fn connect(&self, to: SocketAddr) -> Result<Stream, OpenError> {
-        if let Some(socket) = self.spare(to.is_ipv6()) {
-            let socket = begin(socket, to).await;
-            return match socket.and_then(tokio::net::TcpStream::from_std) {
-                Ok(socket) => Ok(Stream::of(Handed::new(socket, self), self)),
-                Err(error) => Err(OpenError::Refused(Errno::of(&error))),
-            };
+        match self.spare(to.is_ipv6()) {
+            Some(socket) => self.connect_here(socket, to).await,
+            None => self.connect_there(to).await,
         }
+    }
+
+    /// The same, by the agent.
+    ///
+    /// # Errors
+    /// As [`Stream::connected`].
+    pub async fn connect_there(&self, to: SocketAddr) -> Result<Stream, OpenError> {
         let stream = self.open(Open::Connect(Protocol::Tcp, OrigDst(to)));
         stream.connected().await?;
         Ok(stream)
+    }
+
+    async fn connect_here(&self, socket: TcpStream, to: SocketAddr) -> Result<Stream, OpenError> {
+        let counted = Counted::new(self);
+        // The other end does not hear of it; it breaks when the tunnel ends.
+        let stream = self.enter(self.free_id());
+        let begun = tokio::select! {
+            begun = begin(socket, to) => begun,
+            () = stream.broken() => return Err(OpenError::Reset),
+        };
+        self.forget(stream.id);
+        match begun.and_then(tokio::net::TcpStream::from_std) {
+            Ok(socket) => {
+                stream.state.borrow_mut().hand(Handed::new(socket, counted, self));
+                Ok(stream)
+            }
+            Err(error) => {
+                stream.state.borrow_mut().fail(Broken::Reset);
+                Err(OpenError::Refused(Errno::of(&error)))
+            }
+        }
     }
 
     fn spare(&self, v6: bool) -> Option<TcpStream> {

@@ -219,7 +219,7 @@ impl Tunnel {
         stream
     }
 
-    fn free_id(&self) -> StreamId {
+    pub(crate) fn free_id(&self) -> StreamId {
         loop {
             let id = StreamId(self.0.next.get());
             self.0.next.set(id.0.wrapping_add(2));
@@ -316,7 +316,7 @@ impl Tunnel {
         self.0.streams.borrow().get(&id).cloned()
     }
 
-    fn enter(&self, id: StreamId) -> Stream {
+    pub(crate) fn enter(&self, id: StreamId) -> Stream {
         let state = Rc::new(RefCell::new(State::new()));
         self.0.streams.borrow_mut().insert(id, state.clone());
         Stream { id, state, tunnel: self.clone() }

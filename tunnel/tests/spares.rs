@@ -19,7 +19,7 @@ use mirrord_tunnel::{
 use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::spawn_local;
+use tokio::task::{AbortHandle, spawn_local};
 
 use common::{Agent, Proxy};
 
@@ -59,6 +59,12 @@ impl Events for Giver {
 
 /// The proxy's end, and the agent beside it.
 async fn pair(share: usize, takes: bool) -> (Tunnel, Rc<Giver>) {
+    let (tunnel, giver, _) = cuttable_pair(share, takes).await;
+    (tunnel, giver)
+}
+
+/// The same, with what the agent runs in.
+async fn cuttable_pair(share: usize, takes: bool) -> (Tunnel, Rc<Giver>, AbortHandle) {
     let (near, far) = std::os::unix::net::UnixStream::pair().unwrap();
     let (near, far) = (UnixPipe::new(near).unwrap(), UnixPipe::new(far).unwrap());
     let giver = Rc::new(Giver {
@@ -68,7 +74,7 @@ async fn pair(share: usize, takes: bool) -> (Tunnel, Rc<Giver>) {
         asked: Cell::new(0),
     });
     let agent = giver.clone();
-    spawn_local(async move {
+    let running = spawn_local(async move {
         let mut socket = accept(far, &Token::new("t"), |_| Ok(())).await.unwrap().0;
         let tunnel = Tunnel::of(&Greeting::hear(&mut socket).await.unwrap());
         agent.tunnel.replace(Some(tunnel.clone()));
@@ -80,7 +86,7 @@ async fn pair(share: usize, takes: bool) -> (Tunnel, Rc<Giver>) {
     tunnel.greet(&mut socket).await.unwrap();
     let driven = tunnel.clone();
     spawn_local(async move { driven.drive(socket, &Proxy).await });
-    (tunnel, giver)
+    (tunnel, giver, running.abort_handle())
 }
 
 async fn echo_service(address: &str) -> SocketAddr {
@@ -184,6 +190,41 @@ fn where_no_socket_can_come_none_is_asked_for() {
 }
 
 #[test]
+fn while_there_is_no_pipe_whoever_connects_waits() {
+    on_one_thread(async {
+        let (tunnel, giver, running) = cuttable_pair(1, true).await;
+        let service = echo_service("127.0.0.1:0").await;
+        echoes(&tunnel, service).await.unwrap();
+        pause().await;
+        running.abort();
+        pause().await;
+        let connecting = tokio::time::timeout(Duration::from_millis(200), tunnel.connect(service));
+        assert!(connecting.await.is_err(), "it does not know of what it connects beside");
+        assert_eq!(giver.opened.get(), 1);
+    });
+}
+
+#[test]
+fn a_connection_under_way_ends_with_the_tunnel() {
+    on_one_thread(async {
+        let (tunnel, _giver) = pair(1, true).await;
+        echoes(&tunnel, echo_service("127.0.0.1:0").await).await.unwrap();
+        pause().await;
+        let full = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        full.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
+        full.listen(0).unwrap();
+        let silent = full.local_addr().unwrap().as_socket().unwrap();
+        let _only = TcpStream::connect(silent).await.unwrap();
+        let ending = tunnel.clone();
+        spawn_local(async move {
+            pause().await;
+            ending.end();
+        });
+        assert_eq!(tunnel.connect(silent).await.map(drop), Err(OpenError::Reset));
+    });
+}
+
+#[test]
 fn more_than_was_asked_for_is_not_kept_and_nothing_after_the_end() {
     on_one_thread(async {
         let (tunnel, giver) = pair(4, true).await;
@@ -193,7 +234,7 @@ fn more_than_was_asked_for_is_not_kept_and_nothing_after_the_end() {
         pause().await;
         assert_eq!(giver.asked.get(), 1);
         let kept = descriptors() - before;
-        assert!((32..48).contains(&kept), "{kept} are kept of 128");
+        assert!((24..48).contains(&kept), "{kept} are kept of 128");
         tunnel.end();
         pause().await;
         assert!(descriptors() <= before, "{} are left", descriptors() - before);

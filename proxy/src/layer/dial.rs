@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use mirrord_protocol::frame::Errno;
 use mirrord_protocol::layer::{Transport, page};
-use mirrord_tunnel::{Answers, OpenError, Stream};
+use mirrord_tunnel::{Answers, Stream};
 use nix::libc;
 use tokio::io::copy_bidirectional;
 use tokio::net::TcpStream;
@@ -18,6 +18,7 @@ use super::memory::Ends;
 use super::seat;
 use super::sink::{self, Sink};
 use super::slots::Lease;
+use crate::outgoing::reach;
 
 /// Answers a process that wants to be connected; goes on when the process has gone.
 pub(crate) async fn dial(
@@ -31,7 +32,8 @@ pub(crate) async fn dial(
         return call.answer(Answer::direct()).await;
     }
     let Some(socket) = call.descriptor.take() else {
-        return call.answer(Answer::refused(libc::EBADF)).await;
+        // There was no room for it in this process.
+        return call.answer(Answer::refused(libc::ENOBUFS)).await;
     };
     let taken = base.lease_with(|slot| {
         let app = seat::take(socket, slot)?;
@@ -108,13 +110,8 @@ impl Connection {
             let socket = sink::connected_from(self.lease.slot(), own).await;
             return socket.map(Far::App).map_err(|error| Errno::of(&error));
         }
-        let unreachable = Errno(libc::ENETUNREACH);
-        let tunnel = self.base.tunnel().await.ok_or(unreachable)?;
-        match tunnel.connect(self.base.remote(self.remote)).await {
-            Ok(stream) => Ok(Far::Target(stream)),
-            Err(OpenError::Refused(errno)) => Err(errno),
-            Err(OpenError::Reset) => Err(unreachable),
-        }
+        let (tunnel, to) = (self.base.tunnel().await, self.base.remote(self.remote));
+        reach(tunnel, to, self.base.is_targets(to.ip())).await.map(Far::Target)
     }
 }
 

@@ -33,7 +33,7 @@ fn bind(socket: &Socket, bound: SocketAddr, slot: Slot) -> Result<SocketAddr, Er
             IpAddr::V6(slot.local().to_ipv6_mapped())
         };
         // The port has to be known before the connection is, and is not kept otherwise.
-        let is_late = getsockopt(socket, IpBindAddressNoPort)?;
+        let is_late = getsockopt(socket, IpBindAddressNoPort).unwrap_or(false);
         if is_late {
             setsockopt(socket, IpBindAddressNoPort, &false)?;
         }

@@ -38,6 +38,8 @@ impl Tunnel {
             error = self.write(sink) => error,
             error = self.beat() => error,
         };
+        // Whether the target is there still is not known: whoever connects waits.
+        self.0.spares.pause();
         let over = self.0.outbox.is_finished();
         if over || !error.is_cut() {
             self.end();

@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 
 use super::{Events, MAX_STREAMS, Role, Tunnel, TunnelError};
 use crate::awake;
-use crate::handed::Handed;
+use crate::handed::{Counted, Handed};
 use crate::state::{Broken, State, Violation};
 use crate::stream::Stream;
 
@@ -50,7 +50,7 @@ impl Tunnel {
     /// The connection that came beside a frame.
     fn handed(&self) -> Result<Handed, Violation> {
         let socket = TcpStream::from_std(self.descriptor()?).map_err(|_| Violation::Descriptor)?;
-        Ok(Handed::new(socket, self))
+        Ok(Handed::new(socket, Counted::new(self), self))
     }
 
     pub(super) fn acknowledge(&self) {
