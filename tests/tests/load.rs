@@ -147,6 +147,9 @@ fn stall(who: &Probe, at: &str) -> Result<()> {
     Ok(())
 }
 
+/// So many sockets that are not connected the agent may have given the proxy.
+const GIVEN: usize = 32;
+
 #[test]
 fn connections_come_and_go_without_leaving_anything() -> Result<()> {
     let _alone = alone();
@@ -160,7 +163,7 @@ fn connections_come_and_go_without_leaving_anything() -> Result<()> {
     session.app().must("rate client:7000 2 4")?;
     scene.client().must(&format!("rate {} 2 4", scene.at(7000)))?;
     wait::until_true("the connections to be forgotten", || {
-        Ok(open_files(&session)? <= sockets + 4)
+        Ok(open_files(&session)? <= sockets + GIVEN + 4)
     })?;
     let grown = memory(&session)?.saturating_sub(start);
     ensure!(grown < GROWTH, "{grown} bytes stay after thousands of connections");

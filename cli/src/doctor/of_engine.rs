@@ -183,8 +183,14 @@ async fn tried(engine: &Engine) -> Result<(), Failure> {
     let session = SessionId::random()
         .map_err(|error| Failure::caused_by("cannot make a container's name", &error))?;
     let image = image::tag()?;
-    let common =
-        Common { engine, session: &session, image: &image, unix_sockets: false, standing: None };
+    let common = Common {
+        engine,
+        session: &session,
+        image: &image,
+        unix_sockets: false,
+        mirrors: false,
+        standing: None,
+    };
     let id = match common.create_check().await {
         Err(error) if error.is_not_found() => {
             image::make(engine, &image).await?;

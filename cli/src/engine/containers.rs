@@ -22,6 +22,10 @@ use crate::session::standing::Standing;
 /// Lets the app, which has no capability, listen on any port.
 const ANY_PORT: (&str, &str) = ("net.ipv4.ip_unprivileged_port_start", "0");
 
+/// What an agent that copies has of a crowded machine, where a container has 1024 (cpu-shares of
+/// docker-run(1)): whom it copies goes first. Podman without root often has no say in it.
+const MIRROR_SHARES: i64 = 64;
+
 /// Which of our two containers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
@@ -107,6 +111,8 @@ pub struct Common<'a> {
     pub image: &'a str,
     /// Whether the agent connects to unix sockets.
     pub unix_sockets: bool,
+    /// Whether the target's traffic is copied.
+    pub mirrors: bool,
     /// The service of a compose project that the sidecar stands for, if it does.
     pub standing: Option<&'a Standing>,
 }
@@ -190,6 +196,9 @@ impl Common<'_> {
         if remaps_users {
             host.userns_mode = Some("host".to_owned());
             host.tmpfs = own_folder();
+        }
+        if self.mirrors && !self.engine.is_podman() {
+            host.cpu_shares = Some(MIRROR_SHARES);
         }
         host.volumes_from = sidecar.map(|sidecar| vec![sidecar.to_owned()]);
         Ok(self.create(Role::Agent, body).await?.id)

@@ -124,6 +124,7 @@ impl Plan {
             session: &self.session,
             image,
             unix_sockets: self.unix_sockets(),
+            mirrors: self.incoming.mode == IncomingMode::Mirror,
             standing: self.standing.as_ref(),
         }
     }
