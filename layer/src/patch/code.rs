@@ -58,10 +58,24 @@ mod tests {
         assert_eq!(code, *b"\x48\xba\x88\x77\x66\x55\x44\x33\x22\x11\xff\xe2");
     }
 
-    /// What is replaced: longer than a jump, and each byte of it is an instruction.
-    #[unsafe(naked)]
-    unsafe extern "C" fn replaced() -> i32 {
-        core::arch::naked_asm!(".skip 16, 0x90", "mov eax, 1", "ret")
+    /// A function that gives 1, in a page of its own: where it is, nothing can run while it is
+    /// written. It is longer than a jump, and each byte of its beginning is an instruction.
+    fn replaced() -> (usize, extern "C" fn() -> i32) {
+        const NOTHING: [u8; 16] = [0x90; 16];
+        const ONE: [u8; 6] = *b"\xb8\x01\x00\x00\x00\xc3";
+        let (protection, kind) =
+            (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        let arguments = [0, PAGE, protection as usize, kind as usize, usize::MAX, 0];
+        // SAFETY: it takes nothing from anybody.
+        let place = unsafe { sys::call(libc::SYS_mmap, arguments) }.unwrap();
+        let protection = (libc::PROT_READ | libc::PROT_EXEC) as usize;
+        // SAFETY: the page is ours, and holds a function.
+        unsafe {
+            (place as *mut [u8; 16]).write(NOTHING);
+            ((place + NOTHING.len()) as *mut [u8; 6]).write(ONE);
+            sys::call(libc::SYS_mprotect, [place, PAGE, protection]).unwrap();
+            (place, core::mem::transmute::<usize, extern "C" fn() -> i32>(place))
+        }
     }
 
     extern "C" fn other() -> i32 {
@@ -70,14 +84,12 @@ mod tests {
 
     #[test]
     fn a_function_goes_on_at_another_one_if_there_is_room() {
-        let place = replaced as *const () as usize;
+        let (place, replaced) = replaced();
         let with = other as *const () as usize;
         let mut engine = Jumps;
         engine.replace(place, LEN - 1, with);
-        // SAFETY: it is a function.
-        assert_eq!(unsafe { replaced() }, 1);
+        assert_eq!(replaced(), 1);
         engine.replace(place, LEN, with);
-        // SAFETY: it is a function.
-        assert_eq!(unsafe { replaced() }, 2);
+        assert_eq!(replaced(), 2);
     }
 }
